@@ -1,0 +1,1 @@
+"""The machinery of pkd: importable, quiet, and free of command-line code."""

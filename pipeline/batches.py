@@ -1,0 +1,147 @@
+"""Token rows flat in memory; batches length-grouped for training, sorted for evaluation.
+
+Shapes: N rows, T tokens of all rows together, B rows in a batch, S longest row of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+UNLABELLED_CLASS = -100  # torch's ignore_index
+GROUP_BATCHES = 50  # rows are sorted by length within this many batches
+
+
+@dataclass(frozen=True)
+class Rows:
+    """All tokens of a split in three flat tensors; a batch is gathered without a Python loop."""
+
+    ids_T: Tensor
+    types_T: Tensor | None
+    """None where the model family has no token types."""
+    starts_N1: Tensor
+    """Row n holds tokens starts[n] .. starts[n + 1] - 1."""
+    labels_N: Tensor
+    """int64 classes with UNLABELLED_CLASS, or float32 numbers with NaN where unlabelled."""
+    pad_id: int
+
+    @classmethod
+    def from_examples(cls, table: Any, pad_id: int) -> Rows:
+        """Read the columns input_ids, token_type_ids and label of a `pyarrow.Table`."""
+        ids = table["input_ids"].combine_chunks()
+        types = table["token_type_ids"].combine_chunks()
+        has_types = types.null_count < len(types)
+        starts = np.asarray(ids.offsets).astype(np.int64)
+        return cls(
+            ids_T=torch.from_numpy(ids.values.to_numpy(zero_copy_only=False).astype(np.int64)),
+            types_T=torch.from_numpy(types.values.to_numpy(zero_copy_only=False).astype(np.int64))
+            if has_types
+            else None,
+            starts_N1=torch.from_numpy(starts - starts[0]),
+            labels_N=torch.from_numpy(labels_of(table)),
+            pad_id=pad_id,
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    @property
+    def lengths_N(self) -> Tensor:
+        """(N,) tokens of each row."""
+        return self.starts_N1[1:] - self.starts_N1[:-1]
+
+    @property
+    def labelled_N(self) -> Tensor:
+        """(N,) bool: rows with a label."""
+        if self.labels_N.dtype == torch.float32:
+            return ~self.labels_N.isnan()
+        return self.labels_N != UNLABELLED_CLASS
+
+    def to(self, device: torch.device | str) -> Rows:
+        """The same rows, resident on `device`."""
+        types = None if self.types_T is None else self.types_T.to(device)
+        return Rows(
+            ids_T=self.ids_T.to(device),
+            types_T=types,
+            starts_N1=self.starts_N1.to(device),
+            labels_N=self.labels_N.to(device),
+            pad_id=self.pad_id,
+        )
+
+    def batch(self, rows_B: Tensor, length: int) -> dict[str, Tensor]:
+        """Gather rows as model inputs padded on the right to `length` tokens.
+
+        Args:
+            rows_B: (B,) row numbers, on the device of these rows.
+            length: at least the longest of them; given by the caller, who knows it without a
+                device synchronisation.
+
+        Returns:
+            input_ids, attention_mask and, where there are any, token_type_ids: (B, length) int64.
+        """
+        start_B1 = self.starts_N1[rows_B].unsqueeze(1)
+        length_B1 = self.starts_N1[rows_B + 1].unsqueeze(1) - start_B1
+        place_S = torch.arange(length, device=rows_B.device)
+        mask_BS = place_S < length_B1
+        index_BS = (start_B1 + place_S).clamp_(max=len(self.ids_T) - 1)
+        inputs = {
+            "input_ids": torch.where(mask_BS, self.ids_T[index_BS], self.pad_id),
+            "attention_mask": mask_BS.long(),
+        }
+        if self.types_T is not None:
+            inputs["token_type_ids"] = torch.where(mask_BS, self.types_T[index_BS], 0)
+        return inputs
+
+
+def labels_of(table: Any) -> np.ndarray[Any, Any]:
+    """(rows,) labels of an Arrow table: int64 with -100, or float32 with NaN, where unlabelled."""
+    import pyarrow as pa
+
+    column = table["label"].combine_chunks()
+    if pa.types.is_integer(column.type):
+        return np.asarray(column.fill_null(UNLABELLED_CLASS)).astype(np.int64)
+    return np.asarray(column.fill_null(float("nan"))).astype(np.float32)
+
+
+def training_batches(lengths_N: Tensor, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
+    """Shuffled batches of rows of similar length; a function of its arguments alone.
+
+    Rows are permuted, cut into groups of `GROUP_BATCHES` batches, sorted by length within a group,
+    cut into batches, and the batches are permuted. Every row occurs once an epoch.
+
+    Returns:
+        (B,) int64 row numbers per batch; the last batch may be smaller.
+    """
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    order = torch.randperm(len(lengths_N), generator=generator)
+    groups = [
+        group[lengths_N[group].argsort(stable=True)]
+        for group in order.split(batch_size * GROUP_BATCHES)
+    ]
+    batches = [batch for group in groups for batch in group.split(batch_size)]
+    return [batches[place] for place in torch.randperm(len(batches), generator=generator)]
+
+
+def sorted_batches(lengths_N: Tensor, batch_size: int) -> list[Tensor]:
+    """Batches for evaluation: all rows, longest first, so that padding is nearly nothing."""
+    return list(lengths_N.argsort(descending=True, stable=True).split(batch_size))
+
+
+def token_budget_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """Batches for the teacher: rows sorted by length, at most `batch_tokens` padded tokens each.
+
+    A row longer than the budget is a batch of its own.
+    """
+    batches: list[list[int]] = []
+    current: list[int] = []
+    for row in sorted(range(len(lengths)), key=lambda row: (lengths[row], row)):
+        if current and (len(current) + 1) * lengths[row] > batch_tokens:
+            batches.append(current)
+            current = []
+        current.append(row)
+    return [*batches, current] if current else batches

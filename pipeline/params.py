@@ -1,0 +1,303 @@
+"""Parameters: one frozen dataclass per command, resolved from defaults, `params.yaml` and flags.
+
+A flag beats `<section>.tasks.<task>`, which beats `<section>`, which beats the default below. Each
+resolved value remembers where it came from. Keys that no dataclass knows are errors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from pipeline.errors import ParamsError, did_you_mean
+
+PARAMS_FILE = Path("params.yaml")
+SECTIONS = ("data", "base", "teacher", "cache", "student", "report")
+OTHER_KEYS = ("grid", "tasks")  # read by dvc.yaml alone; own tasks
+
+V = TypeVar("V")
+
+
+def option(
+    default: V,
+    help_text: str,
+    *,
+    choices: tuple[str, ...] = (),
+    above: float | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+) -> V:
+    """Declare a parameter: its default, the sentence that documents it, and its range."""
+    limits = {"above": above, "at_least": at_least, "at_most": at_most}
+    metadata = {"help": help_text, "choices": choices, "limits": limits}
+    return field(default=default, metadata=metadata)  # type: ignore[no-any-return,call-overload]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataParams:
+    """`pkd-data prepare`."""
+
+    source: str = option(
+        "hub", "`hub`, or a folder: GLUE's TSV files, or csv, tsv, jsonl, parquet."
+    )
+    max_train_samples: int | None = option(
+        None, "Keep only this many training rows, drawn with --seed.", at_least=1
+    )
+    seed: int = option(0, "Seed of the draw, and of the demo's grammar.", at_least=0)
+    train_rows: int = option(8000, "Training rows of the demo task.", at_least=2)
+    validation_rows: int = option(2000, "Validation rows of the demo task.", at_least=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseParams:
+    """`pkd-data base`: the demo's own pretrained encoder."""
+
+    layers: int = option(6, "Transformer blocks.", at_least=1)
+    hidden_size: int = option(128, "Width of a hidden state.", at_least=8)
+    heads: int = option(4, "Attention heads.", at_least=1)
+    steps: int = option(500, "Optimizer steps of masked language modelling.", at_least=1)
+    batch_size: int = option(64, "Sequences per step.", at_least=1)
+    learning_rate: float = option(1e-3, "Peak learning rate.", above=0)
+    seed: int = option(0, "Seed of weights, corpus and masks.", at_least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitParams:
+    """What teacher and student training share."""
+
+    init: str | None = option(None, "Pretrained encoder to start from: a hub id or a folder.")
+    epochs: int = option(4, "Passes over the training rows.", at_least=1)
+    batch_size: int = option(32, "Rows per optimizer step.", at_least=1)
+    eval_batch_size: int = option(128, "Rows per evaluation batch.", at_least=1)
+    learning_rate: float = option(5e-5, "Peak learning rate of AdamW.", above=0)
+    weight_decay: float = option(0.01, "Not applied to biases and LayerNorms.", at_least=0)
+    warmup: float = option(
+        0.1, "Share of the steps with a rising learning rate.", at_least=0, at_most=1
+    )
+    max_grad_norm: float = option(1.0, "Clip gradients to this norm; 0 = off.", at_least=0)
+    dropout: float | None = option(
+        None, "Dropout probability; the checkpoint's own if left out.", at_least=0, at_most=0.9
+    )
+    precision: str = option(
+        "auto",
+        "Autocast of the training step; auto = bfloat16 where the processor has it.",
+        choices=("auto", "float32", "bfloat16"),
+    )
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps.")
+    seed: int = option(0, "Seed of the new head, the order of rows and dropout.", at_least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherParams(FitParams):
+    """`pkd-teacher fit`."""
+
+    learning_rate: float = option(2e-5, "Peak learning rate of AdamW.", above=0)
+    max_length: int = option(128, "Longest input, in tokens; longer ones are cut.", at_least=3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheParams:
+    """`pkd-cache build`."""
+
+    dtype: str = option("float16", "Stored type of [CLS].", choices=("float16", "float32"))
+    compute: str = option(
+        "float32", "Type the teacher computes in.", choices=("float32", "bfloat16")
+    )
+    layers: str = option("all", "Teacher layers to keep: all, or a list such as 4,8.")
+    max_length: int | None = option(
+        None, "Longest input, in tokens; left out: the teacher's own record, else 128.", at_least=3
+    )
+    batch_tokens: int = option(8192, "Tokens per teacher batch, padding included.", at_least=1)
+    shard_rows: int = option(4096, "Rows per shard file.", at_least=1)
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps.")
+    teacher_labels: str | None = option(
+        None, "The task's label names in the order of the teacher's outputs, e.g. no,yes."
+    )
+    allow_weak_teacher: bool = option(False, "Accept a teacher that is no better than chance.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentParams(FitParams):
+    """`pkd-student fit`."""
+
+    strategy: str = option(
+        "skip", "finetune, kd, skip, last, or teacher layers such as 2,4,6,8,10."
+    )
+    student_layers: int = option(3, "Transformer blocks of the student.", at_least=1)
+    alpha: float = option(0.5, "Weight of KD; 1 - alpha weighs CE.", at_least=0, at_most=1)
+    beta: float = option(100.0, "Weight of the patient term.", at_least=0)
+    temperature: float = option(10.0, "Softmax temperature T of KD.", above=0)
+    reduction: str = option(
+        "pkd2019",
+        "Unit of alpha and beta: of the authors' code, or of the paper.",
+        choices=("pkd2019", "paper"),
+    )
+    normalize: bool = option(True, "L2-normalise [CLS] vectors before comparing them.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportParams:
+    """`pkd-report build`."""
+
+    latency_rows: int = option(
+        256, "Validation rows for the measured speed; 0 = do not measure.", at_least=0
+    )
+
+
+PARAMS_OF_SECTION: dict[str, type[Any]] = {
+    "data": DataParams,
+    "base": BaseParams,
+    "teacher": TeacherParams,
+    "cache": CacheParams,
+    "student": StudentParams,
+    "report": ReportParams,
+}
+
+
+def resolve(
+    section: str,
+    flags: Mapping[str, Any],
+    *,
+    task: str | None = None,
+    path: Path = PARAMS_FILE,
+) -> tuple[Any, dict[str, str]]:
+    """Resolve one command's parameters.
+
+    Args:
+        section: a key of `PARAMS_OF_SECTION`.
+        flags: values given on the command line; None = not given.
+        task: the task whose overrides in `<section>.tasks` apply.
+        path: the parameters file; it may be absent.
+
+    Returns:
+        The dataclass instance, and the source of each value: "default", "params.yaml: student",
+        "params.yaml: student.tasks.rte" or "flag".
+
+    Raises:
+        ParamsError: unknown key, wrong type, or a value out of range; names the file and the key.
+    """
+    kind = PARAMS_OF_SECTION[section]
+    values: dict[str, Any] = {}
+    sources = {each.name: "default" for each in fields(kind)}
+    for place, given in _layers(section, task, read_params(path), path):
+        for key, value in given.items():
+            values[key] = _parsed(kind, key, value, place)
+            sources[key] = place
+    for key, value in flags.items():
+        if value is not None:
+            values[key] = _parsed(kind, key, value, "flag")
+            sources[key] = "flag"
+    return kind(**values), sources
+
+
+def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """The parsed parameters file, {} when there is none; unknown top-level keys are errors."""
+    import yaml
+
+    if not path.exists():
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text("utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: not valid YAML: {error}") from None
+    _require_mapping(content, str(path))
+    for key in content:
+        if key not in (*SECTIONS, *OTHER_KEYS):
+            known = (*SECTIONS, *OTHER_KEYS)
+            raise ParamsError(f"{path}: unknown section `{key}`.{did_you_mean(str(key), known)}")
+    return dict(content)
+
+
+def known_names(section: str) -> list[str]:
+    """Names of a section's parameters, in the order of their declaration."""
+    return [each.name for each in fields(PARAMS_OF_SECTION[section])]
+
+
+def _layers(
+    section: str, task: str | None, content: Mapping[str, Any], path: Path
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """The file's values for a section, weakest first, each with its place."""
+    whole = content.get(section) or {}
+    _require_mapping(whole, f"{path}: {section}")
+    per_task = whole.get("tasks") or {}
+    _require_mapping(per_task, f"{path}: {section}.tasks")
+    layers = [(f"{path}: {section}", {k: v for k, v in whole.items() if k != "tasks"})]
+    for name, override in per_task.items():
+        place = f"{path}: {section}.tasks.{name}"
+        _require_mapping(override or {}, place)
+        for key in override or {}:
+            _require_known(PARAMS_OF_SECTION[section], key, place)
+        if name == task:
+            layers.append((place, override or {}))
+    return layers
+
+
+def _require_mapping(value: object, place: str) -> None:
+    if not isinstance(value, Mapping):
+        raise ParamsError(f"{place}: expected keys and values, found {value!r}.")
+
+
+def _require_known(kind: type[Any], key: str, place: str) -> None:
+    known = [each.name for each in fields(kind)]
+    if key not in known:
+        raise ParamsError(f"{place}: unknown key `{key}`.{did_you_mean(str(key), known)}")
+
+
+def _parsed(kind: type[Any], key: str, value: object, place: str) -> Any:
+    """One value as its declared type, checked against its choices and limits."""
+    _require_known(kind, key, place)
+    declared = next(each for each in fields(kind) if each.name == key)
+    wanted = get_type_hints(kind)[key]
+    where = f"--{key.replace('_', '-')}" if place == "flag" else f"{place}.{key}"
+    result = _as_type(wanted, value, where)
+    _check_choices(result, declared.metadata["choices"], where)
+    _check_limits(result, declared.metadata["limits"], where)
+    return result
+
+
+def base_type(wanted: Any) -> tuple[type[Any], bool]:
+    """Split `int | None` into (int, True) and `int` into (int, False)."""
+    if get_origin(wanted) in (Union, types.UnionType):
+        inner = [each for each in get_args(wanted) if each is not type(None)]
+        return inner[0], True
+    return wanted, False
+
+
+def _as_type(wanted: Any, value: object, where: str) -> Any:
+    kind, optional = base_type(wanted)
+    if value is None and optional:
+        return None
+    if kind is str and isinstance(value, list):  # `layers: [4, 8]` reads well in YAML
+        value = ",".join(str(each) for each in value)
+    if kind is str and isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if kind is float and isinstance(value, str):  # YAML 1.1 reads 5e-5 as text
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    raise ParamsError(f"{where}: expected {kind.__name__}, found {value!r}.")
+
+
+def _check_choices(value: object, choices: tuple[str, ...], where: str) -> None:
+    if choices and value not in choices:
+        hint = did_you_mean(str(value), choices)
+        raise ParamsError(f"{where}: expected one of {', '.join(choices)}, found {value!r}.{hint}")
+
+
+def _check_limits(value: Any, limits: Mapping[str, float | None], where: str) -> None:
+    if value is None:
+        return
+    low, floor, ceiling = limits["above"], limits["at_least"], limits["at_most"]
+    if low is not None and not value > low:
+        raise ParamsError(f"{where}: expected more than {low}, found {value}.")
+    if floor is not None and not value >= floor:
+        raise ParamsError(f"{where}: expected at least {floor}, found {value}.")
+    if ceiling is not None and not value <= ceiling:
+        raise ParamsError(f"{where}: expected at most {ceiling}, found {value}.")

@@ -1,0 +1,208 @@
+"""What the commands share: errors without tracebacks, options from parameters, progress."""
+
+from __future__ import annotations
+
+import errno
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import click
+
+from pipeline import params
+from pipeline.errors import PipelineError
+from pipeline.tasks import Task, find_task
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+SECONDS_BETWEEN_LINES = 10.0  # when standard error is not a terminal
+
+
+class Failure(click.ClickException):
+    """A named error: one message on standard error, exit code 1."""
+
+    def show(self, file: Any = None) -> None:
+        """Print the message."""
+        click.secho(f"Error: {self.format_message()}", err=True, fg="red", file=file)
+
+
+class Commands(click.Group):
+    """A command group that turns the pipeline's errors into messages."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a PipelineError, a file error or Ctrl-C ends it with exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except PipelineError as error:
+            raise Failure(str(error)) from None
+        except KeyboardInterrupt:
+            raise Failure("interrupted; nothing unfinished was published.") from None
+        except OSError as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+            raise Failure(_describe_os_error(error)) from None
+
+
+def _describe_os_error(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return (
+            f"{where}the disk is full ({error.strerror}). Nothing unfinished was published; "
+            "free some space and run the same command again."
+        )
+    return f"{where}{error.strerror or error}"
+
+
+def commands(name: str, text: str) -> Callable[[F], Commands]:
+    """Decorate the function that becomes the group of one console script."""
+
+    def wrap(function: F) -> Commands:
+        group = click.group(name=name, cls=Commands, context_settings=CONTEXT, help=text)(function)
+        versioned = click.version_option(package_name="pkd", prog_name=name)(group)
+        assert isinstance(versioned, Commands)
+        return versioned
+
+    return wrap
+
+
+def with_params(section: str) -> Callable[[F], F]:
+    """Add one option per parameter of a section; the function receives them all as `**flags`."""
+
+    def wrap(function: F) -> F:
+        kind = params.PARAMS_OF_SECTION[section]
+        hints = get_type_hints(kind)
+        for each in reversed(fields(kind)):
+            function = _option_for(each, hints[each.name])(function)
+        return function
+
+    return wrap
+
+
+def _option_for(each: Any, hint: Any) -> Callable[[F], F]:
+    value_type, _ = params.base_type(hint)
+    flag = each.name.replace("_", "-")
+    default = "" if each.default is None else f" [default: {each.default}]"
+    help_text = each.metadata["help"] + default
+    if value_type is bool:
+        return click.option(f"--{flag}/--no-{flag}", each.name, default=None, help=help_text)
+    if each.metadata["choices"]:
+        choice = click.Choice(each.metadata["choices"])
+        return click.option(f"--{flag}", each.name, type=choice, help=help_text)
+    return click.option(f"--{flag}", each.name, type=value_type, help=help_text)
+
+
+def resolve(section: str, flags: Mapping[str, Any], task: str | None) -> tuple[Any, dict[str, str]]:
+    """Resolve parameters and show on standard error each that is not a default, with its source."""
+    values, sources = params.resolve(section, flags, task=task)
+    told = {name: source for name, source in sources.items() if source != "default"}
+    rest = [f"{n}={getattr(values, n)}" for n, s in sources.items() if s == "default"]
+    for name, source in told.items():
+        note(f"  {name} = {getattr(values, name)}  ({source})")
+    note(f"  defaults: {', '.join(rest)}")
+    return values, sources
+
+
+def task_named(name: str) -> Task:
+    """The task of `--task`, built in or described in `params.yaml`."""
+    return find_task(name, params.read_params().get("tasks") or {})
+
+
+def note(message: str) -> None:
+    """Tell a person something, on standard error."""
+    click.echo(message, err=True)
+
+
+def emit(result: Mapping[str, Any], as_json: bool, text: str) -> None:
+    """Print a command's result on standard output: text for people, JSON for machines."""
+    click.echo(json.dumps(result, indent=2, sort_keys=True, default=str) if as_json else text)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Replace an output that came from other inputs."
+)
+task_option = click.option(
+    "--task", required=True, help="A GLUE task (rte, mrpc, sst2, ...), demo, or your own."
+)
+
+
+def path_option(flag: str, text: str, **more: Any) -> Callable[[F], F]:
+    """An option that is a path and stays a Path."""
+    return click.option(flag, type=click.Path(path_type=Path), help=text, **more)
+
+
+@contextmanager
+def progress() -> Iterator[Any]:
+    """Yield a `pipeline.progress.Tick`: rich bars on a terminal, else a plain line now and then."""
+    import rich.console
+    import rich.progress as bars
+
+    console = rich.console.Console(stderr=True)
+    if not console.is_terminal:
+        yield _PlainLines()
+        return
+    columns = (
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TextColumn("{task.fields[figures]}"),
+        bars.TimeRemainingColumn(),
+    )
+    with bars.Progress(*columns, console=console) as live:
+        yield _Bars(live)
+
+
+class _Rates:
+    """Turns cumulative counts into rates since each work's first tick."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, tuple[float, dict[str, float]]] = {}
+
+    def text(self, what: str, figures: Mapping[str, float]) -> str:
+        now = time.monotonic()
+        start, counts = self._first.setdefault(what, (now, dict(figures)))
+        seconds = max(now - start, 1e-9)
+        parts = []
+        for name, value in figures.items():
+            if name in ("rows", "tokens"):
+                if now > start:
+                    parts.append(f"{(value - counts[name]) / seconds:,.0f} {name}/s")
+            else:
+                parts.append(f"{name} {value:.4g}")
+        return ", ".join(parts)
+
+
+class _PlainLines:
+    def __init__(self) -> None:
+        self._rates = _Rates()
+        self._last: dict[str, float] = {}
+        self._start: dict[str, float] = {}
+
+    def __call__(self, what: str, done: int, total: int, **figures: float) -> None:
+        now = time.monotonic()
+        start = self._start.setdefault(what, now)
+        text = self._rates.text(what, figures)
+        if done < total and now - self._last.get(what, start) < SECONDS_BETWEEN_LINES:
+            return
+        self._last[what] = now
+        eta = (now - start) / done * (total - done) if done else 0.0
+        left = f", {eta:.0f} s left" if done < total and eta >= 1 else ""
+        note(f"{what}: {done:,}/{total:,}{', ' if text else ''}{text}{left}")
+
+
+class _Bars:
+    def __init__(self, live: Any) -> None:
+        self._live = live
+        self._rates = _Rates()
+        self._ids: dict[str, Any] = {}
+
+    def __call__(self, what: str, done: int, total: int, **figures: float) -> None:
+        text = self._rates.text(what, figures)
+        if what not in self._ids:
+            self._ids[what] = self._live.add_task(what, total=total, figures=text)
+        self._live.update(self._ids[what], completed=done, total=total, figures=text)
