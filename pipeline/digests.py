@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
+from array import array
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from pipeline.files import canonical_json
+
+if TYPE_CHECKING:
+    import numpy as np
 
 ROW_DIGEST_BYTES = 16
 
@@ -33,6 +36,8 @@ def digest_file(path: Path) -> str:
 
 def digest_array(array: np.ndarray[Any, Any]) -> str:
     """sha256 of an array's values in C order, little-endian; its shape and dtype are part of it."""
+    import numpy as np
+
     plain = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     digest = hashlib.sha256(f"{plain.dtype.str}{plain.shape}".encode())
     digest.update(plain.reshape(-1).view(np.uint8).data)
@@ -41,12 +46,18 @@ def digest_array(array: np.ndarray[Any, Any]) -> str:
 
 def row_digest(input_ids: list[int], token_type_ids: list[int] | None) -> bytes:
     """blake2b (16 bytes) of one row as the teacher reads it."""
-    digest = hashlib.blake2b(digest_size=ROW_DIGEST_BYTES)
-    digest.update(np.asarray(input_ids, dtype="<i4").tobytes())
+    digest = hashlib.blake2b(_int32(input_ids), digest_size=ROW_DIGEST_BYTES)
     if token_type_ids is not None:
         digest.update(b"|")
-        digest.update(np.asarray(token_type_ids, dtype="<i4").tobytes())
+        digest.update(_int32(token_type_ids))
     return digest.digest()
+
+
+def _int32(values: list[int]) -> bytes:
+    packed = array("i", values)
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return packed.tobytes()
 
 
 def digest_model(state: Mapping[str, Any], config: Mapping[str, Any]) -> str:

@@ -38,8 +38,8 @@ class CacheMismatchError(CacheError):
     """A sound cache that does not fit what is asked of it."""
 
 
-class CacheBusyError(CacheError):
-    """Another process is building the same cache."""
+class BusyError(PipelineError):
+    """Another process is making the same output."""
 
 
 class OutputExistsError(PipelineError):

@@ -107,6 +107,7 @@ def exchange(one: Path, other: Path) -> None:
         if ctypes.get_errno() not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(other))
     aside = other.with_name(f".{other.name}.old")
+    shutil.rmtree(aside, ignore_errors=True)  # of an exchange that was killed after its last step
     other.rename(aside)
     one.rename(other)
     aside.rename(one)

@@ -7,6 +7,7 @@ resolved value remembers where it came from. Keys that no dataclass knows are er
 from __future__ import annotations
 
 import contextlib
+import math
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pipeline.errors import ParamsError, did_you_mean
+from pipeline.tasks import BUILT_IN
 
 PARAMS_FILE = Path("params.yaml")
 SECTIONS = ("data", "base", "teacher", "cache", "student", "report")
@@ -34,7 +36,8 @@ def option(
     """Declare a parameter: its default, the sentence that documents it, and its range."""
     limits = {"above": above, "at_least": at_least, "at_most": at_most}
     metadata = {"help": help_text, "choices": choices, "limits": limits}
-    return field(default=default, metadata=metadata)  # type: ignore[no-any-return,call-overload]
+    declared: V = field(default=default, metadata=metadata)
+    return declared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,7 @@ class DataParams:
     seed: int = option(0, "Seed of the draw, and of the demo's grammar.", at_least=0)
     train_rows: int = option(8000, "Training rows of the demo task.", at_least=2)
     validation_rows: int = option(2000, "Validation rows of the demo task.", at_least=2)
+    test_rows: int = option(500, "Test rows of the demo task.", at_least=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,8 +148,12 @@ class ReportParams:
     """`pkd-report build`."""
 
     latency_rows: int = option(
-        256, "Validation rows for the measured speed; 0 = do not measure.", at_least=0
+        128, "Validation rows for the measured speed; 0 = do not measure.", at_least=0
     )
+    similarity_rows: int = option(
+        1024, "Validation rows for the layer similarity; 0 = leave it out.", at_least=0
+    )
+    device: str = option("auto", "Where models run: auto, cpu, cuda, cuda:1.")
 
 
 PARAMS_OF_SECTION: dict[str, type[Any]] = {
@@ -209,6 +217,7 @@ def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
         if key not in (*SECTIONS, *OTHER_KEYS):
             known = (*SECTIONS, *OTHER_KEYS)
             raise ParamsError(f"{path}: unknown section `{key}`.{did_you_mean(str(key), known)}")
+    _require_mapping(content.get("tasks") or {}, f"{path}: tasks")
     return dict(content)
 
 
@@ -225,15 +234,23 @@ def _layers(
     _require_mapping(whole, f"{path}: {section}")
     per_task = whole.get("tasks") or {}
     _require_mapping(per_task, f"{path}: {section}.tasks")
-    layers = [(f"{path}: {section}", {k: v for k, v in whole.items() if k != "tasks"})]
+    base = {key: value for key, value in whole.items() if key != "tasks"}
+    layers: list[tuple[str, Mapping[str, Any]]] = [(f"{path}: {section}", base)]
     for name, override in per_task.items():
         place = f"{path}: {section}.tasks.{name}"
+        _require_task(name, content, place)
         _require_mapping(override or {}, place)
         for key in override or {}:
             _require_known(PARAMS_OF_SECTION[section], key, place)
         if name == task:
             layers.append((place, override or {}))
     return layers
+
+
+def _require_task(name: object, content: Mapping[str, Any], place: str) -> None:
+    known = [*BUILT_IN, *(content.get("tasks") or {})]
+    if name not in known:
+        raise ParamsError(f"{place}: unknown task.{did_you_mean(str(name), known)}")
 
 
 def _require_mapping(value: object, place: str) -> None:
@@ -271,18 +288,32 @@ def _as_type(wanted: Any, value: object, where: str) -> Any:
     kind, optional = base_type(wanted)
     if value is None and optional:
         return None
-    if kind is str and isinstance(value, list):  # `layers: [4, 8]` reads well in YAML
-        value = ",".join(str(each) for each in value)
-    if kind is str and isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if kind is float and isinstance(value, str):  # YAML 1.1 reads 5e-5 as text
-        with contextlib.suppress(ValueError):
-            value = float(value)
-    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
-        return value
-    raise ParamsError(f"{where}: expected {kind.__name__}, found {value!r}.")
+    result = _reread(kind, value)
+    if not isinstance(result, kind) or (kind is int and isinstance(result, bool)):
+        raise ParamsError(f"{where}: expected {_KIND_NAMES[kind]}, found {value!r}.")
+    if isinstance(result, float) and not math.isfinite(result):
+        raise ParamsError(f"{where}: expected a finite number, found {value!r}.")
+    return result
+
+
+_KIND_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+def _reread(kind: type[Any], value: object) -> object:
+    """What YAML parsed, as the `kind` it was meant for; unchanged where it is no such thing."""
+    match kind.__name__, value:
+        case _, bool():
+            return value
+        case "str", list():  # `layers: [4, 8]` reads well
+            return ",".join(str(each) for each in value)
+        case "str", int():
+            return str(value)
+        case "float", int():
+            return float(value)
+        case "float", str():  # YAML 1.1 reads 5e-5 as text
+            with contextlib.suppress(ValueError):
+                return float(value)
+    return value
 
 
 def _check_choices(value: object, choices: tuple[str, ...], where: str) -> None:

@@ -126,6 +126,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace an output that came from other inputs."
 )
+resume_option = click.option(
+    "--resume", is_flag=True, help="Go on from the checkpoint of the same run, if there is one."
+)
 task_option = click.option(
     "--task", required=True, help="A GLUE task (rte, mrpc, sst2, ...), demo, or your own."
 )
@@ -155,6 +158,23 @@ def progress() -> Iterator[Any]:
     )
     with bars.Progress(*columns, console=console) as live:
         yield _Bars(live)
+
+
+def step_ticks(tick: Any, what: str) -> Callable[[Any], None]:
+    """Turn a training loop's step logs into ticks of one bar."""
+
+    def on_step(entry: Any) -> None:
+        tick(
+            what,
+            entry.step,
+            entry.steps,
+            rows=entry.rows,
+            tokens=entry.tokens,
+            loss=entry.losses["total"],
+            epoch=entry.epoch,
+        )
+
+    return on_step
 
 
 class _Rates:

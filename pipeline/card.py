@@ -1,0 +1,78 @@
+"""The model card that travels with a student."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def student_card(record: dict[str, Any]) -> str:
+    """Markdown with a YAML head, from a student's `run.json` record."""
+    layers, teacher = record["student_layers"], record["teacher"]
+    base = record["init"]["hub_id"]
+    return "\n".join(
+        [
+            "---",
+            "library_name: transformers",
+            "pipeline_tag: text-classification",
+            *([f"base_model: {base}"] if base else []),
+            f"tags: [pkd, knowledge-distillation, {record['task']}]",
+            "---",
+            "",
+            f"# {record['name']}",
+            "",
+            f"A {layers}-layer student of a {record['teacher_layers']}-layer teacher on",
+            f"`{record['task']}`, trained with pkd from a cache of the teacher's outputs",
+            f"(strategy `{record['strategy']}`).",
+            "",
+            "| | student | teacher |",
+            "|---|---|---|",
+            *_score_rows(record["scores"], teacher.get("scores") or {}),
+            f"| layers | {layers} | {record['teacher_layers']} |",
+            f"| parameters | {_count(record['parameters'])} | {_count(teacher['parameters'])} |",
+            "",
+            "## How it was trained",
+            "",
+            f"* Started from the first {layers} layers of `{record['init']['name']}`.",
+            f"* Layers matched (student <- teacher): {_layer_map(record['layer_map'])}.",
+            f"* Data: {record['train_rows']:,} rows, {record['labelled_rows']:,} of them labelled,",
+            f"  of at most {record['max_length']} tokens.",
+            f"* Teacher: `{teacher['name']}`, digest `{teacher['digest'][:16]}`.",
+            f"* Cache: `{record['cache']['cache_id'][:16]}` ({record['cache']['dtype']}).",
+            f"* Best epoch: {record['best_epoch']} of {record['params']['epochs']}.",
+            "",
+            "| parameter | value |",
+            "|---|---|",
+            *(f"| {key} | {value} |" for key, value in sorted(record["params"].items())),
+            "",
+            "The record of the run is in `run.json`.",
+            "",
+            "## Use",
+            "",
+            "```python",
+            "from transformers import pipeline",
+            "",
+            f'classify = pipeline("text-classification", model="{record["name"]}")',
+            "```",
+            "",
+        ]
+    )
+
+
+def _score_rows(scores: dict[str, Any], teacher: dict[str, Any]) -> list[str]:
+    return [
+        f"| {split} {name} | {value:.4f} | {_score(teacher.get(split, {}).get(name))} |"
+        for split, of_split in scores.items()
+        for name, value in of_split.items()
+    ]
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _count(parameters: int) -> str:
+    return f"{parameters / 1e6:.1f} M"
+
+
+def _layer_map(pairs: list[list[int]]) -> str:
+    return ", ".join(f"{student} <- {teacher}" for student, teacher in pairs) or "none"

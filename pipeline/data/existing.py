@@ -1,0 +1,74 @@
+"""An output that exists: the same as would be made, or another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import DataError, OutputExistsError
+from pipeline.files import read_json
+
+DIFFERENCES_SHOWN = 3
+LONGEST_VALUE_SHOWN = 40  # characters
+
+
+def must_build(
+    target: Path, record_name: str, record: Mapping[str, Any], *, overwrite: bool
+) -> bool:
+    """Whether a folder is to be built; False when it holds exactly this record already.
+
+    Args:
+        target: the output folder.
+        record_name: the JSON file that says what the folder is.
+        record: what it would say, as JSON values.
+        overwrite: replace an output that came from other inputs.
+
+    Raises:
+        OutputExistsError: it came from other inputs (names what differs) and `overwrite` is off,
+            or it is nothing that this command made, which is never replaced.
+    """
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return True
+    if not (target / record_name).is_file():
+        raise OutputExistsError(
+            f"{target}: is there and has no {record_name}, so this command did not make it and "
+            "will not replace it. Choose another --out."
+        )
+    found = _json_or_none(target / record_name)
+    if found == record:
+        return False
+    if not overwrite:
+        raise OutputExistsError(
+            f"{target}: holds something else ({_in_short(_differences(found, record))}). "
+            "Add --overwrite to replace it, or choose another --out."
+        )
+    return True
+
+
+def _json_or_none(path: Path) -> Any:
+    try:
+        return read_json(path)
+    except DataError:
+        return None
+
+
+def _differences(found: Any, wanted: Any, place: str = "") -> dict[str, str]:
+    """Each leaf at which two JSON values differ -> both values, in words."""
+    if not (isinstance(found, Mapping) and isinstance(wanted, Mapping)):
+        texts = [json.dumps(value)[:LONGEST_VALUE_SHOWN] for value in (found, wanted)]
+        return {} if found == wanted else {place or "record": "{} there, {} now".format(*texts)}
+    differences: dict[str, str] = {}
+    for key in {**wanted, **found}:
+        inner = f"{place}.{key}" if place else str(key)
+        differences |= _differences(found.get(key), wanted.get(key), inner)
+    return differences
+
+
+def _in_short(differences: Mapping[str, str]) -> str:
+    """The first few differences; a digest says nothing beside what it is the digest of."""
+    telling = {key: text for key, text in differences.items() if not key.endswith("digest")}
+    parts = [f"{key}: {text}" for key, text in (telling or differences).items()]
+    more = len(parts) - DIFFERENCES_SHOWN
+    return "; ".join(parts[:DIFFERENCES_SHOWN]) + (f"; and {more} more" if more > 0 else "")

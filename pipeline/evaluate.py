@@ -1,0 +1,61 @@
+"""Logits and scores of a classifier over token rows, always in float32 and eval mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline import metrics
+from pipeline.batches import Rows, sorted_batches
+from pipeline.tasks import Task
+
+Array = np.ndarray[Any, Any]
+
+
+@torch.inference_mode()
+def predict(
+    model: Any,
+    rows: Rows,
+    batch_size: int,
+    on_batch: Callable[[int], None] | None = None,
+) -> Array:
+    """(N, outputs) float32 logits in the order of the rows.
+
+    Args:
+        model: a classifier; its train or eval mode is restored.
+        rows: on the model's device.
+        batch_size: rows per forward pass.
+        on_batch: told how many rows each finished batch had.
+    """
+    was_training = model.training
+    model.eval()
+    lengths = rows.lengths_N.cpu()
+    logits = np.empty((len(rows), model.config.num_labels), np.float32)
+    for batch in sorted_batches(lengths, batch_size):
+        inputs = rows.batch(batch.to(rows.ids_T.device), int(lengths[batch[0]]))
+        logits[batch.numpy()] = model(**inputs).logits.float().cpu().numpy()
+        if on_batch:
+            on_batch(len(batch))
+    model.train(was_training)
+    return logits
+
+
+def score_rows(task: Task, logits: Array, rows: Rows) -> dict[str, float]:
+    """The task's metrics over the labelled rows; {} when there are none."""
+    known = rows.labelled_N.cpu().numpy()
+    if not known.any():
+        return {}
+    return metrics.score(task, logits[known], rows.labels_N.cpu().numpy()[known])
+
+
+def evaluate(
+    model: Any, task: Task, splits: Mapping[str, Rows], batch_size: int
+) -> dict[str, dict[str, float]]:
+    """Scores by split."""
+    return {
+        name: score_rows(task, predict(model, rows, batch_size), rows)
+        for name, rows in splits.items()
+    }

@@ -1,0 +1,159 @@
+"""Fine-tuning a teacher: the loop with the labels alone, into a plain Hugging Face folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pipeline.batches import Rows
+from pipeline.data import Prepared
+from pipeline.devices import pick_device, pick_precision
+from pipeline.encode import encode
+from pipeline.errors import ParamsError
+from pipeline.evaluate import evaluate
+from pipeline.files import write_json
+from pipeline.live import logbook
+from pipeline.losses import hard_label_loss
+from pipeline.models import (
+    DEFAULT_MAX_LENGTH,
+    TEACHER_RECORD,
+    build_classifier,
+    identify_init,
+    load_classifier,
+    load_tokenizer,
+    read_teacher_record,
+)
+from pipeline.params import TeacherParams
+from pipeline.runs import describe_result, finished_record, training_run
+from pipeline.teacher_check import require_outputs
+from pipeline.training import StepLog, train
+
+
+def fit_teacher(
+    *,
+    prepared: Prepared,
+    out: Path,
+    params: TeacherParams,
+    sources: dict[str, str],
+    resume: bool = False,
+    overwrite: bool = False,
+    on_step: Callable[[StepLog], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Fine-tune a pretrained encoder on a task.
+
+    Args:
+        prepared: the data, from `pkd-data prepare`.
+        out: the teacher's folder.
+        params: every option; `init` is needed.
+        sources: where each parameter came from, for the record.
+        resume: go on from a checkpoint of the same run.
+        overwrite: replace a teacher that came from other inputs.
+        on_step: told of steps.
+
+    Returns:
+        The record in `teacher.json`; with "existed": True when there was nothing to do.
+
+    Raises:
+        ParamsError, ModelError, OutputExistsError, TrainingError.
+    """
+    if params.init is None:
+        raise ParamsError(
+            "No encoder to start from: pass --init MODEL (a hub id or a folder), or set "
+            "teacher.init in params.yaml."
+        )
+    task, device = prepared.task, pick_device(params.device)
+    init = identify_init(params.init)
+    identity = {
+        "data": prepared.digest,
+        "base": init.to_dict(),
+        "params": {key: value for key, value in asdict(params).items() if key != "init"},
+    }
+    if not overwrite and (record := finished_record(out, TEACHER_RECORD, identity)):
+        return record | {"existed": True}
+    tokenizer = load_tokenizer(params.init)
+    splits = {
+        name: _rows(prepared, name, tokenizer, params.max_length, device)
+        for name in ("train", *task.validation_splits)
+    }
+    model = build_classifier(
+        params.init, task, layers=None, seed=params.seed, dropout=params.dropout
+    ).to(device)
+    rows = splits.pop("train")
+
+    def terms(inputs: dict[str, Tensor], _: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
+        return {"ce": hard_label_loss(model(**inputs).logits, labels_B)}
+
+    with (
+        training_run(out, identity, resume=resume) as run,
+        logbook(run.folder, resume=run.resumed) as log,
+    ):
+
+        def told(entry: StepLog) -> None:
+            log.on_step(entry)
+            on_step(entry)
+
+        progress = train(
+            model,
+            rows,
+            terms,
+            lambda: evaluate(model, task, splits, params.eval_batch_size),
+            params,
+            run.state,
+            device=device,
+            resume=run.resumed,
+            on_step=told,
+            on_epoch=log.on_epoch,
+        )
+        model.save_pretrained(run.folder)
+        tokenizer.save_pretrained(run.folder)
+        record = {
+            "format": 1,
+            "kind": "teacher",
+            "task": task.name,
+            "label_names": list(task.label_names),
+            "base": init.to_dict(),
+            "identity": identity,
+            "data_digest": prepared.digest,
+            "max_length": params.max_length,
+            "params": asdict(params) | {"init": init.name},
+            "params_from": sources,
+            "layers": model.config.num_hidden_layers,
+            "scores": progress.history[progress.best_epoch - 1]["scores"],
+            "best_epoch": progress.best_epoch,
+            "history": progress.history,
+            "seconds": progress.seconds,
+            "train_rows": len(rows),
+            "device": device.type,
+            "precision": pick_precision(params.precision, device),
+        } | describe_result(model, run.folder)
+        write_json(run.folder / TEACHER_RECORD, record)
+    return record
+
+
+def _rows(prepared: Prepared, split: str, tokenizer: Any, max_length: int, device: Any) -> Rows:
+    examples = encode(prepared.table(split), prepared.task, tokenizer, max_length)
+    return Rows.from_examples(examples, tokenizer.pad_token_id).to(device)
+
+
+def score_teacher(
+    prepared: Prepared, teacher: str, *, max_length: int | None, device_name: str
+) -> dict[str, dict[str, float]]:
+    """Scores of any fine-tuned classifier on the validation splits.
+
+    Raises:
+        ModelError, TeacherRefusedError: not loadable, or outputs that are not the task's.
+    """
+    record = read_teacher_record(teacher)
+    length = max_length or record.get("max_length") or DEFAULT_MAX_LENGTH
+    device, tokenizer = pick_device(device_name), load_tokenizer(teacher)
+    model = load_classifier(teacher).to(device)
+    require_outputs(teacher, model.config, prepared.task, named=False)
+    splits = {
+        name: _rows(prepared, name, tokenizer, length, device)
+        for name in prepared.task.validation_splits
+    }
+    return evaluate(model, prepared.task, splits, TeacherParams().eval_batch_size)

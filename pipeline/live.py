@@ -1,0 +1,72 @@
+"""Step and epoch figures of a run, logged with DVCLive into the run's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.training import StepLog
+
+FOLDER = "dvclive"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logbook:
+    """Where the loop's callbacks write."""
+
+    on_step: Callable[[StepLog], None]
+    on_epoch: Callable[[dict[str, Any]], None]
+
+
+@contextmanager
+def logbook(folder: Path, *, resume: bool) -> Iterator[Logbook]:
+    """Open `folder/dvclive`: losses, shares, learning rate, rows/s by step; scores by epoch."""
+    from dvclive import Live
+
+    # the pipeline's own dvc.yaml declares metrics and plots; DVCLive makes no experiment of a stage
+    with Live(
+        dir=str(folder / FOLDER), resume=resume, save_dvc_exp=False, dvcyaml=None, report=None
+    ) as live:
+        yield Logbook(on_step=_step_logger(live), on_epoch=_epoch_logger(live))
+
+
+def shares(losses: dict[str, float]) -> dict[str, float]:
+    """Share of each weighted term in the total, in [0, 1]; {} when the total is 0."""
+    total = losses["total"]
+    return {k: v / total for k, v in losses.items() if k != "total"} if total else {}
+
+
+def _step_logger(live: Any) -> Callable[[StepLog], None]:
+    import time
+
+    before: list[tuple[float, int]] = []
+
+    def log(entry: StepLog) -> None:
+        now = time.monotonic()
+        live.step = entry.step
+        for name, value in entry.losses.items():
+            live.log_metric(f"train/loss/{name}", value)
+        for name, value in shares(entry.losses).items():
+            live.log_metric(f"train/share/{name}", value)
+        live.log_metric("train/learning_rate", entry.learning_rate)
+        if before:
+            then, rows = before[-1]
+            live.log_metric("train/rows_per_second", (entry.rows - rows) / max(now - then, 1e-9))
+        before.append((now, entry.rows))
+        live.make_summary()
+
+    return log
+
+
+def _epoch_logger(live: Any) -> Callable[[dict[str, Any]], None]:
+    def log(record: dict[str, Any]) -> None:
+        live.step = record["step"]
+        for split, scores in record["scores"].items():
+            for name, value in scores.items():
+                live.log_metric(f"eval/{split}/{name}", value)
+        live.make_summary()
+
+    return log

@@ -1,0 +1,88 @@
+"""Numbers as people read them. Scores are shown in points (x 100)."""
+
+from __future__ import annotations
+
+from pipeline.report.tables import Sample
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def points(value: float) -> str:
+    """A score in points with one decimal: 0.6634 is `66.3`."""
+    return f"{100 * value:.1f}".replace("-", MINUS)
+
+
+def signed_points(value: float) -> str:
+    """A difference of scores in points, with its sign."""
+    return f"{100 * value:+.1f}".replace("-", MINUS)
+
+
+def mean_std(sample: Sample) -> str:
+    """`66.3 ± 1.2`, or `66.3` where one run says nothing of the spread."""
+    spread = "" if sample.std is None else f" ± {100 * sample.std:.1f}"
+    return points(sample.mean) + spread
+
+
+def percent(share: float) -> str:
+    """A share: 0.9421 is `94 %`."""
+    return f"{100 * share:.0f} %"
+
+
+def percent_fine(share: float) -> str:
+    """A share with one decimal: 0.9421 is `94.2 %`."""
+    return f"{100 * share:.1f} %"
+
+
+def scaled(value: float, units: tuple[str, ...]) -> str:
+    """Three digits and the unit, of units a thousandfold apart: 11.2 M."""
+    size = float(value)
+    for unit in units[:-1]:
+        if abs(size) < 999.5:
+            return f"{_three(size)} {unit}".strip()
+        size /= 1000
+    return f"{_three(size)} {units[-1]}"
+
+
+def parameters(value: int) -> str:
+    """`11.2 M`."""
+    return scaled(value, ("", "k", "M", "G"))
+
+
+def size(value: int) -> str:
+    """Decimal bytes: `44.7 MB`."""
+    return scaled(value, ("B", "kB", "MB", "GB", "TB"))
+
+
+def rate(value: float) -> str:
+    """`1,240`, `86`, `3.2`: something per second."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def seconds(value: float) -> str:
+    """`0.8 s`, `42 s`, `3 min 20 s`, `2 h 05 min`."""
+    if value < 59.5:
+        return f"{value:.1f} s" if value < 9.95 else f"{value:.0f} s"
+    whole = round(value)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(value / 60)
+    return f"{minutes // 60:,} h {minutes % 60:02d} min"
+
+
+def times(value: float) -> str:
+    """`2.9×`."""
+    return f"{value:.1f}×" if value < 9.95 else f"{value:.0f}×"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 seed`, `3 seeds`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def listed(items: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def _three(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 99.95 else f"{value:.0f}"

@@ -1,0 +1,78 @@
+"""The one place where the report touches a teacher cache: some validation rows, ready to be run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.batches import Rows
+from pipeline.errors import CacheMismatchError
+from pipeline.report.records import StudentRun
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheView:
+    """An open cache, as far as the report needs one."""
+
+    cache: Any
+    """`pipeline.store.reader.TeacherCache`."""
+    cache_id: str
+    split: str
+    layers: tuple[int, ...]
+    hidden_size: int
+    pad_id: int
+
+    def require_for(self, run: StudentRun) -> None:
+        """Raise CacheMismatchError when the student learned from another cache."""
+        if run.cache_id != self.cache_id:
+            raise CacheMismatchError(
+                f"it learned from cache {run.cache_id[:8]}, the one at hand is {self.cache_id[:8]}"
+            )
+
+    def rows(self) -> Rows:
+        """All validation rows."""
+        return Rows.from_examples(self.cache.examples(self.split), self.pad_id)
+
+    def teacher_cls(self, rows_N: Tensor) -> Tensor:
+        """(N, layers, hidden) float32 [CLS] vectors of the chosen validation rows."""
+        stored = np.asarray(self.cache.cls(self.split, self.layers))
+        return torch.from_numpy(stored[rows_N.numpy()].astype(np.float32))
+
+
+def open_cache(path: Path, split: str) -> CacheView:
+    """Open a cache for one validation split; raises CacheError when it is missing or damaged."""
+    from pipeline.store.reader import TeacherCache
+
+    return view_of(TeacherCache.open(path), split)
+
+
+def view_of(cache: Any, split: str) -> CacheView:
+    """Wrap an open cache; raises CacheMismatchError when it has no such split."""
+    manifest = cache.manifest
+    if split not in manifest.splits:
+        raise CacheMismatchError(f"the cache has no split `{split}`")
+    return CacheView(
+        cache=cache,
+        cache_id=manifest.cache_id,
+        split=split,
+        layers=tuple(manifest.layers),
+        hidden_size=manifest.hidden_size,
+        pad_id=manifest.tokenizer["pad_id"],
+    )
+
+
+def spread_rows(total: int, wanted: int) -> Tensor:
+    """(N,) int64: `wanted` different rows, evenly spaced over `total`; all when there are fewer."""
+    kept = min(total, wanted)
+    return torch.arange(kept) * total // max(kept, 1)
+
+
+def batches_of(rows: Rows, rows_N: Tensor, batch_size: int) -> list[dict[str, Tensor]]:
+    """Model inputs of the chosen rows, in their order, each batch padded to its longest row."""
+    lengths_N = rows.lengths_N
+    return [rows.batch(rows_B, int(lengths_N[rows_B].max())) for rows_B in rows_N.split(batch_size)]

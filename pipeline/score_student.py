@@ -1,0 +1,77 @@
+"""Scoring a finished student on the rows of a cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.batches import Rows
+from pipeline.devices import pick_device
+from pipeline.errors import CacheMismatchError
+from pipeline.evaluate import predict, score_rows
+from pipeline.files import write_atomic
+from pipeline.models import load_classifier
+from pipeline.store.reader import TeacherCache
+from pipeline.tasks import Task
+
+EVAL_BATCH = 128
+
+
+def score_student(
+    student: Path, cache_path: Path, split: str | None, logits_path: Path | None, device_name: str
+) -> dict[str, dict[str, float]]:
+    """Score a student, and write its logits when asked.
+
+    Args:
+        student: a plain Hugging Face folder.
+        cache_path: a cache whose tokens the student understands.
+        split: None = the task's validation splits.
+        logits_path: Parquet with columns split, example_id and logits (list<float>).
+        device_name: see `pick_device`.
+
+    Returns:
+        Scores by split; {} for one without labels.
+
+    Raises:
+        CacheError, ModelError; CacheMismatchError for another number of outputs.
+    """
+    cache = TeacherCache.open(cache_path)
+    task = Task.from_dict(cache.manifest.task)
+    device = pick_device(device_name)
+    model = load_classifier(str(student)).to(device)
+    if model.config.num_labels != task.num_outputs:
+        raise CacheMismatchError(
+            f"{student}: has {model.config.num_labels} outputs, {cache_path} is of task "
+            f"{task.name} with {task.num_outputs}."
+        )
+    scores, written = {}, []
+    for name in (split,) if split else task.validation_splits:
+        examples = cache.examples(name)
+        rows = Rows.from_examples(examples, cache.manifest.tokenizer["pad_id"]).to(device)
+        logits = predict(model, rows, EVAL_BATCH)
+        scores[name] = score_rows(task, logits, rows)
+        written.append((name, examples["example_id"].to_pylist(), logits))
+    if logits_path:
+        write_atomic(logits_path, _parquet(written))
+    return scores
+
+
+def _parquet(written: list[tuple[str, list[int], Any]]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.concat_tables(
+        pa.table(
+            {
+                "split": [split] * len(ids),
+                "example_id": pa.array(ids, pa.int64()),
+                "logits": pa.array(torch.from_numpy(logits).tolist(), pa.list_(pa.float32())),
+            }
+        )
+        for split, ids, logits in written
+    )
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return bytes(sink.getvalue().to_pybytes())

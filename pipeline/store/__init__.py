@@ -1,0 +1,1 @@
+"""The teacher cache on disk: format, manifest, writer, reader, check. Knows nothing of models."""

@@ -1,0 +1,276 @@
+"""The training loop of teachers and students alike, on accelerate; it knows of no cache.
+
+Shapes: B rows in a batch.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.batches import Rows, training_batches
+from pipeline.devices import autocast, pick_precision
+from pipeline.errors import TrainingError
+from pipeline.files import read_json, write_json
+from pipeline.params import FitParams
+
+LOG_EVERY = 10  # steps between two reads of the losses from the device
+
+Scores = dict[str, dict[str, float]]
+Terms = Callable[[dict[str, Tensor], Tensor, Tensor], dict[str, Tensor]]
+"""(model inputs, row numbers (B,), labels (B,)) -> weighted loss terms by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepLog:
+    """What a step tells."""
+
+    step: int
+    """Counted from 1 over all epochs."""
+    steps: int
+    epoch: int
+    losses: dict[str, float]
+    """Weighted terms, and their sum as `total`."""
+    learning_rate: float
+    rows: int
+    """Seen in this process so far."""
+    tokens: int
+    """Likewise, without padding."""
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """How far a run has come; saved with every checkpoint."""
+
+    epoch: int = 0
+    """Epochs finished."""
+    seconds: float = 0.0
+    """Training and evaluation, over all sessions."""
+    best_epoch: int = 0
+    best_score: float = -math.inf
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """One record per epoch: epoch, step, learning_rate, losses (means), scores, seconds."""
+
+
+def train(
+    model: Any,
+    rows: Rows,
+    terms: Terms,
+    evaluate: Callable[[], Scores],
+    settings: FitParams,
+    state: Path,
+    *,
+    device: torch.device,
+    resume: bool,
+    on_step: Callable[[StepLog], None],
+    on_epoch: Callable[[dict[str, Any]], None],
+) -> Progress:
+    """Train `model` in place and leave it with the weights of its best epoch.
+
+    Args:
+        model: a `transformers` classifier.
+        rows: training rows, on `device`.
+        terms: one forward pass and its weighted losses; their sum is minimised.
+        evaluate: scores by split; the first metric of the first split chooses the best epoch,
+            the earlier one when equal.
+        settings: epochs, batch size, learning rate and the like.
+        state: folder of the checkpoint, which is written after every epoch.
+        device: where to train.
+        resume: go on from the checkpoint in `state`, if there is one.
+        on_step: told of the first step and every `LOG_EVERY`-th.
+        on_epoch: told of every finished epoch's record.
+
+    Raises:
+        TrainingError: a loss that is not finite; no later step is taken from it on a CPU.
+    """
+    accelerator = make_accelerator(device)
+    precision = pick_precision(settings.precision, device)
+    lengths = rows.lengths_N.cpu()
+    steps_per_epoch = math.ceil(len(rows) / settings.batch_size)
+    optimizer, scheduler = make_optimizer(model, settings, steps_per_epoch * settings.epochs)
+    model, optimizer, scheduler = accelerator.prepare(model, optimizer, scheduler)
+    torch.manual_seed(settings.seed)
+    progress = _restore(accelerator, state) if resume else Progress()
+    meter = _Meter(device, on_step, steps_per_epoch * settings.epochs)
+    meter.step = progress.epoch * steps_per_epoch
+
+    for epoch in range(progress.epoch + 1, settings.epochs + 1):
+        start = time.monotonic()
+        model.train()
+        batches = training_batches(lengths, settings.batch_size, settings.seed, epoch)
+        order = torch.cat(batches).to(device)  # one transfer an epoch
+        for batch, rows_B in zip(batches, order.split([len(b) for b in batches]), strict=True):
+            inputs = rows.batch(rows_B, int(lengths[batch].max()))
+            with autocast(device, precision):
+                losses = terms(inputs, rows_B, rows.labels_N[rows_B])
+            total = torch.stack(list(losses.values())).sum()
+            accelerator.backward(total)
+            if settings.max_grad_norm:
+                accelerator.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
+            learning_rate = float(scheduler.get_last_lr()[0])
+            meter.add(losses | {"total": total}, learning_rate, epoch, lengths[batch])
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
+        record = {
+            "epoch": epoch,
+            "step": meter.step,
+            "learning_rate": learning_rate,
+            "losses": meter.epoch_means(),
+            "scores": evaluate(),
+            "seconds": time.monotonic() - start,
+        }
+        _finish_epoch(accelerator, model, progress, record, state)
+        on_epoch(record)
+    _load_best(accelerator, model, state)
+    return progress
+
+
+def make_accelerator(device: torch.device) -> Any:
+    """An Accelerator on `device`; the loop casts itself, so that evaluation stays in float32."""
+    from accelerate import Accelerator
+
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+    return Accelerator(cpu=device.type == "cpu", mixed_precision="no")
+
+
+def make_optimizer(model: Any, settings: FitParams, steps: int) -> tuple[Any, Any]:
+    """AdamW without decay for biases and LayerNorms; linear warm-up, then linear decay to 0."""
+    from transformers import get_linear_schedule_with_warmup
+
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    fused = all(p.device.type in ("cpu", "cuda") for p in trained)
+    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=fused)
+    warmup = round(steps * settings.warmup)
+    return optimizer, get_linear_schedule_with_warmup(optimizer, warmup, steps)
+
+
+class _Meter:
+    """Sums losses on the device; reads them only when they are told."""
+
+    def __init__(
+        self, device: torch.device, on_step: Callable[[StepLog], None], steps: int
+    ) -> None:
+        # reading a CPU tensor costs nothing, so there a bad loss stops the run at once
+        self._check_every = 1 if device.type == "cpu" else LOG_EVERY
+        self._on_step, self._steps = on_step, steps
+        self.step = self._rows = self._tokens = self._count = 0
+        self._sums: dict[str, Tensor] = {}
+
+    def add(
+        self, losses: Mapping[str, Tensor], learning_rate: float, epoch: int, lengths_B: Tensor
+    ) -> None:
+        self.step += 1
+        self._count += 1
+        self._rows += len(lengths_B)
+        self._tokens += int(lengths_B.sum())
+        losses = {name: value.detach() for name, value in losses.items()}
+        for name, value in losses.items():
+            self._sums[name] = self._sums.get(name, 0) + value
+        told = self._count == 1 or self.step % LOG_EVERY == 0
+        if told or self.step % self._check_every == 0:
+            self._require_finite(losses)
+        if told:
+            self._on_step(
+                StepLog(
+                    step=self.step,
+                    steps=self._steps,
+                    epoch=epoch,
+                    losses={name: float(value) for name, value in losses.items()},
+                    learning_rate=learning_rate,
+                    rows=self._rows,
+                    tokens=self._tokens,
+                )
+            )
+
+    def epoch_means(self) -> dict[str, float]:
+        self._require_finite(self._sums)
+        means = {name: float(value) / self._count for name, value in self._sums.items()}
+        self._sums, self._count = {}, 0
+        return means
+
+    def _require_finite(self, losses: Mapping[str, Tensor]) -> None:
+        if not math.isfinite(losses["total"]):
+            found = ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items())
+            raise TrainingError(
+                f"Step {self.step}: the loss is not finite ({found}). Lower --learning-rate, or "
+                "try --precision float32."
+            )
+
+
+def _finish_epoch(
+    accelerator: Any, model: Any, progress: Progress, record: dict[str, Any], state: Path
+) -> None:
+    """Keep the best weights, then the checkpoint that `--resume` goes on from."""
+    from safetensors.torch import save_file
+
+    scores = next(iter(record["scores"].values()))
+    score = next(iter(scores.values()))
+    state.mkdir(parents=True, exist_ok=True)
+    if score > progress.best_score:
+        progress.best_score, progress.best_epoch = score, record["epoch"]
+        weights = {
+            k: v.contiguous() for k, v in accelerator.unwrap_model(model).state_dict().items()
+        }
+        _replace(state / "best.safetensors", lambda path: save_file(_unshared(weights), path))
+    progress.epoch = record["epoch"]
+    progress.seconds += record["seconds"]
+    progress.history.append(record)
+    _replace(state / "last", lambda path: _checkpoint(accelerator, progress, path))
+
+
+def _unshared(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of tied weights, because safetensors refuses tensors that share memory."""
+    seen: set[int] = set()
+    result = {}
+    for name, tensor in weights.items():
+        result[name] = tensor.clone() if tensor.data_ptr() in seen else tensor.contiguous()
+        seen.add(tensor.data_ptr())
+    return result
+
+
+def _checkpoint(accelerator: Any, progress: Progress, folder: Path) -> None:
+    accelerator.save_state(str(folder), safe_serialization=True)
+    write_json(folder / "progress.json", progress.__dict__)
+
+
+def _replace(target: Path, write: Callable[[Path], object]) -> None:
+    """Write beside `target`, then take its place; a kill leaves the old one or the new one."""
+    fresh = target.with_name(f"new-{target.name}")
+    old = target.with_name(f"old-{target.name}")
+    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+    write(fresh)
+    if target.is_dir():
+        target.rename(old)
+    fresh.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _restore(accelerator: Any, state: Path) -> Progress:
+    folder = state / "last"
+    if not folder.exists() and (state / "old-last").exists():  # killed between two renames
+        folder = state / "old-last"
+    if not folder.exists():
+        return Progress()
+    accelerator.load_state(str(folder))
+    return Progress(**read_json(folder / "progress.json"))
+
+
+def _load_best(accelerator: Any, model: Any, state: Path) -> None:
+    from safetensors.torch import load_file
+
+    accelerator.unwrap_model(model).load_state_dict(load_file(state / "best.safetensors"))

@@ -1,0 +1,143 @@
+"""`pkd-student`: stage two, students from a cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stages.cli import (
+    commands,
+    emit,
+    json_option,
+    note,
+    overwrite_option,
+    path_option,
+    progress,
+    resolve,
+    resume_option,
+    step_ticks,
+    with_params,
+)
+
+cache_option = path_option("--cache", "A finished cache, such as data/rte.zarr.", required=True)
+
+
+@commands("pkd-student", "Train and score students from a teacher cache.")
+def cli() -> None:
+    """The group."""
+
+
+@cli.command()
+@cache_option
+@path_option("--out", "The student. [default: data/students/TASK-STRATEGY-LAYERS-sSEED]")
+@with_params("student")
+@resume_option
+@overwrite_option
+@json_option
+def fit(
+    cache: Path,
+    out: Path | None,
+    resume: bool,
+    overwrite: bool,
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    """Train one student from a cache; no teacher is loaded.
+
+    The result is a plain Hugging Face folder with a model card and a record, run.json.
+
+    \b
+    Example:
+      pkd-student fit --cache data/rte.zarr --strategy skip --student-layers 3
+    """
+    from pipeline.store.manifest import read_manifest
+
+    manifest = read_manifest(cache)
+    task = str(manifest.task["name"])
+    note(f"student for {task} from {cache}")
+    values, sources = resolve("student", flags, task)
+    from pipeline.fit_student import fit_student
+
+    with progress() as tick:
+        folder, record = fit_student(
+            cache_path=cache,
+            out=out,
+            params=values,
+            sources=sources,
+            resume=resume,
+            overwrite=overwrite,
+            on_step=_with_shares(step_ticks(tick, f"{task} {values.strategy}")),
+        )
+    if record.get("existed"):
+        note(f"{folder}: made from the same inputs already; nothing to do.")
+    emit(record, as_json, _summary(folder, record))
+
+
+SHARE_WARNING = 0.9
+
+
+def _with_shares(then: Any) -> Any:
+    """Say at the first step how the loss is made up, and warn when one term is nearly all of it."""
+
+    def on_step(entry: Any) -> None:
+        if entry.step == 1:
+            from pipeline.live import shares
+
+            of_terms = shares(entry.losses)
+            text = ", ".join(f"{name} {share:.1%}" for name, share in of_terms.items())
+            note(f"  loss {entry.losses['total']:.4f} at the first step: {text}")
+            for name, share in of_terms.items():
+                if share > SHARE_WARNING and len(of_terms) > 1:
+                    note(
+                        f"  warning: {name} is {share:.0%} of the loss; the others hardly count "
+                        "(see --alpha, --beta, --temperature, --reduction)."
+                    )
+        then(entry)
+
+    return on_step
+
+
+@cli.command("eval")
+@click.argument("student", type=click.Path(path_type=Path))
+@cache_option
+@click.option("--split", help="One split. [default: the task's validation splits]")
+@path_option("--logits", "Also write example_id and logits to this Parquet file.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
+@json_option
+def evaluate_student(
+    student: Path, cache: Path, split: str | None, logits: Path | None, device: str, as_json: bool
+) -> None:
+    """Score a student on the labelled rows of a cache.
+
+    \b
+    Example:
+      pkd-student eval data/students/rte-skip-3-s0 --cache data/rte.zarr
+    """
+    from pipeline.score_student import score_student
+
+    scores = score_student(student, cache, split, logits, device)
+    lines = [
+        f"{name}: " + (", ".join(f"{m} {value:.4f}" for m, value in each.items()) or "no labels")
+        for name, each in scores.items()
+    ]
+    emit({"student": str(student), "scores": scores}, as_json, "\n".join(lines))
+
+
+def _summary(folder: Path, record: dict[str, Any]) -> str:
+    lines = [
+        (
+            f"{folder}: {record['student_layers']} of {record['teacher_layers']} layers, "
+            f"{record['parameters'] / 1e6:.1f} M parameters, best epoch {record['best_epoch']}, "
+            f"{record['seconds']:.0f} s"
+        ),
+    ]
+    teacher = record["teacher"].get("scores") or {}
+    for split, scores in record["scores"].items():
+        text = ", ".join(
+            f"{metric} {value:.4f} (teacher {teacher.get(split, {}).get(metric, float('nan')):.4f})"
+            for metric, value in scores.items()
+        )
+        lines.append(f"  {split}: {text}")
+    return "\n".join(lines)

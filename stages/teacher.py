@@ -1,0 +1,125 @@
+"""`pkd-teacher`: fine-tune a teacher, or score one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stages.cli import (
+    commands,
+    emit,
+    json_option,
+    note,
+    overwrite_option,
+    path_option,
+    progress,
+    resolve,
+    resume_option,
+    step_ticks,
+    task_named,
+    task_option,
+    with_params,
+)
+
+
+@commands("pkd-teacher", "Fine-tune and score teachers.")
+def cli() -> None:
+    """The group."""
+
+
+@cli.command()
+@task_option
+@path_option("--data", "Prepared data. [default: data/raw/TASK]")
+@path_option("--out", "The teacher's folder. [default: data/teachers/TASK]")
+@with_params("teacher")
+@resume_option
+@overwrite_option
+@json_option
+def fit(
+    task: str,
+    data: Path | None,
+    out: Path | None,
+    resume: bool,
+    overwrite: bool,
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    """Fine-tune a pretrained encoder on a task.
+
+    The result is a plain Hugging Face folder with a record, teacher.json.
+
+    \b
+    Example:
+      pkd-teacher fit --task rte --init bert-base-uncased
+    """
+    task_named(task)
+    note(f"teacher for {task}")
+    values, sources = resolve("teacher", flags, task)
+    from pipeline.data import load_prepared
+    from pipeline.fit_teacher import fit_teacher
+
+    folder = out or Path(f"data/teachers/{task}")
+    with progress() as tick:
+        record = fit_teacher(
+            prepared=load_prepared(data or Path(f"data/raw/{task}"), task),
+            out=folder,
+            params=values,
+            sources=sources,
+            resume=resume,
+            overwrite=overwrite,
+            on_step=step_ticks(tick, f"teacher {task}"),
+        )
+    if record.get("existed"):
+        note(f"{folder}: made from the same inputs already; nothing to do.")
+    emit(record, as_json, _summary(folder, record))
+
+
+@cli.command("eval")
+@task_option
+@click.option("--teacher", help="A folder or a hub id. [default: data/teachers/TASK]")
+@path_option("--data", "Prepared data. [default: data/raw/TASK]")
+@click.option("--max-length", type=int, help="In tokens. [default: the teacher's record, else 128]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
+@json_option
+def evaluate_teacher(
+    task: str,
+    teacher: str | None,
+    data: Path | None,
+    max_length: int | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Score a teacher on the labelled validation splits.
+
+    \b
+    Example:
+      pkd-teacher eval --task rte --teacher data/teachers/rte
+    """
+    task_named(task)
+    from pipeline.data import load_prepared
+    from pipeline.fit_teacher import score_teacher
+
+    name = teacher or f"data/teachers/{task}"
+    prepared = load_prepared(data or Path(f"data/raw/{task}"), task)
+    scores = score_teacher(prepared, name, max_length=max_length, device_name=device)
+    lines = [
+        f"{split}: " + ", ".join(f"{metric} {value:.4f}" for metric, value in of_split.items())
+        for split, of_split in scores.items()
+    ]
+    emit({"teacher": name, "task": task, "scores": scores}, as_json, "\n".join(lines))
+
+
+def _summary(folder: Path, record: dict[str, Any]) -> str:
+    lines = [
+        (
+            f"{folder}: {record['layers']} layers, {record['parameters'] / 1e6:.1f} M parameters, "
+            f"best epoch {record['best_epoch']}, {record['seconds']:.0f} s"
+        ),
+    ]
+    for split, scores in record["scores"].items():
+        text = ", ".join(f"{metric} {value:.4f}" for metric, value in scores.items())
+        lines.append(f"  {split}: {text}")
+    lines.append(f"Next: pkd-cache build --task {record['task']}")
+    return "\n".join(lines)
