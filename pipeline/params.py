@@ -58,15 +58,24 @@ class DataParams:
 
 @dataclass(frozen=True, kw_only=True)
 class BaseParams:
-    """`pkd-data base`: the demo's own pretrained encoder."""
+    """`pkd-data base`: the demo's own pretrained encoder; as `pretrain.PretrainSettings`."""
 
     layers: int = option(6, "Transformer blocks.", at_least=1)
-    hidden_size: int = option(128, "Width of a hidden state.", at_least=8)
+    hidden_size: int = option(64, "Width of a hidden state; a multiple of --heads.", at_least=1)
     heads: int = option(4, "Attention heads.", at_least=1)
-    steps: int = option(500, "Optimizer steps of masked language modelling.", at_least=1)
-    batch_size: int = option(64, "Sequences per step.", at_least=1)
-    learning_rate: float = option(1e-3, "Peak learning rate.", above=0)
-    seed: int = option(0, "Seed of weights, corpus and masks.", at_least=0)
+    dropout: float = option(
+        0.1, "Dropout for fine-tuning; pretraining has none.", at_least=0, at_most=0.9
+    )
+    initializer_range: float = option(
+        0.17, "Standard deviation of the first weights; narrow layers need more than 0.02.", above=0
+    )
+    steps: int = option(2100, "Optimizer steps of masked language modelling.", at_least=5)
+    batch_size: int = option(32, "Passages per step.", at_least=1)
+    learning_rate: float = option(1e-3, "Peak learning rate of AdamW.", above=0)
+    warmup_steps: int = option(
+        60, "Steps of rising learning rate, at the start and after each growth.", at_least=0
+    )
+    seed: int = option(0, "Seed of weights, passages and masks.", at_least=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from stages.cli import (
     note,
     overwrite_option,
     path_option,
+    progress,
     resolve,
     task_named,
     task_option,
@@ -57,6 +58,38 @@ def prepare(task: str, out: Path | None, overwrite: bool, as_json: bool, **flags
     emit({**record, "out": str(out), "status": status}, as_json, _as_text(record, out, written))
 
 
+@cli.command()
+@path_option("--out", "Folder to write.", default="data/base/demo", show_default=True)
+@with_params("base")
+@overwrite_option
+@json_option
+def base(out: Path, overwrite: bool, as_json: bool, **flags: Any) -> None:
+    """Pretrain the demo's small BERT, from which its teacher and students start.
+
+    Real tasks start from a checkpoint of the hub instead, such as bert-base-uncased.
+
+    \b
+    Example:
+        pkd-data base
+        pkd-data base --out data/base/tiny --layers 2 --steps 100
+    """
+    from pipeline.data.base import build_base
+
+    params, _ = resolve("base", flags, None)
+    with progress() as tick:
+        record, written = build_base(params, out, overwrite=overwrite, tick=tick)
+    status = "prepared" if written else "unchanged"
+    text = (
+        f"{out}: {record['settings']['layers']} layers, {record['parameters']:,} parameters, "
+        f"masked accuracy {record['masked_accuracy']:.3f}"
+    )
+    emit({**record, "out": str(out), "status": status}, as_json, _ended(text, written))
+
+
+def _ended(text: str, written: bool) -> str:
+    return text if written else f"{text}; nothing to do."
+
+
 def _warn(record: Mapping[str, Any]) -> None:
     """Tell what published data was taken as it is."""
     for name, split in record["splits"].items():
@@ -71,7 +104,7 @@ def _as_text(record: Mapping[str, Any], out: Path, written: bool) -> str:
     for name, split in record["splits"].items():
         rows.append((name, f"{split['rows']:,}", f"{split['labelled']:,}", _labels_text(split)))
     last = f"{out}: {record['source']['kind']} data, digest {record['digest'][:SHORT_DIGEST]}"
-    return "\n".join([*_aligned(rows), last if written else f"{last}; nothing to do."])
+    return "\n".join([*_aligned(rows), _ended(last, written)])
 
 
 def _labels_text(split: Mapping[str, Any]) -> str:

@@ -17,12 +17,12 @@ LONGEST_VALUE_SHOWN = 40  # characters
 def must_build(
     target: Path, record_name: str, record: Mapping[str, Any], *, overwrite: bool
 ) -> bool:
-    """Whether a folder is to be built; False when it holds exactly this record already.
+    """Whether a folder is to be built; False when its record has these values already.
 
     Args:
         target: the output folder.
         record_name: the JSON file that says what the folder is.
-        record: what it would say, as JSON values.
+        record: what it would say, as JSON values; other keys that it has are results.
         overwrite: replace an output that came from other inputs.
 
     Raises:
@@ -36,7 +36,8 @@ def must_build(
             f"{target}: is there and has no {record_name}, so this command did not make it and "
             "will not replace it. Choose another --out."
         )
-    found = _json_or_none(target / record_name)
+    content = _json_or_none(target / record_name)
+    found = {key: content.get(key) for key in record} if isinstance(content, dict) else None
     if found == record:
         return False
     if not overwrite:

@@ -21,6 +21,14 @@ class Cost:
     training_seconds: float
     """What the training of these students took by itself."""
     device: str
+    """Where the teacher ran."""
+    student_devices: tuple[str, ...]
+    """Where the students trained."""
+
+    @property
+    def comparable(self) -> bool:
+        """Whether teacher time and training time are of one kind of device and may be added."""
+        return self.student_devices == (self.device,)
 
     @property
     def students(self) -> int:
@@ -65,4 +73,5 @@ def cost_of(build: CacheBuild, runs: Sequence[StudentRun]) -> Cost | None:
         saved_seconds=tuple(len(run.history) * build.train_pass_seconds for run in distilled),
         training_seconds=sum(run.seconds for run in distilled),
         device=build.device,
+        student_devices=tuple(sorted({run.device for run in distilled})),
     )

@@ -8,22 +8,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pipeline.report.findings import TaskFindings
+from pipeline.report.formats import counted
 from pipeline.report.records import Epoch, StudentRun
 from pipeline.report.tables import Group
 
-SCORE_COLUMNS = ("task", "model", "strategy", "depth", "seed", "run", "metric", "score", "kept")
-CURVE_COLUMNS = (
-    "task",
-    "model",
-    "strategy",
-    "depth",
-    "seed",
-    "run",
-    "term",
-    "epoch",
-    "step",
-    "value",
-)
+WHO = ("panel", "model", "task", "strategy", "depth", "seed", "run")
+"""Both tables begin with these; `panel` and `model` are what the plot templates group by."""
+SCORE_COLUMNS = (*WHO, "metric", "score", "kept")
+CURVE_COLUMNS = (*WHO, "term", "epoch", "step", "value")
 DIGITS = 6
 
 
@@ -75,7 +67,8 @@ def curves_csv(findings: Sequence[TaskFindings]) -> str:
 
 
 def _who(found: TaskFindings, group: Group, run: StudentRun) -> list[str | int]:
-    return [found.task, group.key, group.label, group.depth, run.seed, run.name]
+    panel = f"{found.task}, {counted(group.depth, 'layer')}"
+    return [panel, group.label, found.task, run.strategy, run.depth, run.seed, run.name]
 
 
 def _terms(found: TaskFindings, epoch: Epoch) -> list[tuple[str, float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipeline.report.tables import Sample
 
 MINUS = "\N{MINUS SIGN}"
+KEEP = "\N{NO-BREAK SPACE}"  # a number and its unit stay on one line
 
 
 def points(value: float) -> str:
@@ -19,18 +20,18 @@ def signed_points(value: float) -> str:
 
 def mean_std(sample: Sample) -> str:
     """`66.3 ± 1.2`, or `66.3` where one run says nothing of the spread."""
-    spread = "" if sample.std is None else f" ± {100 * sample.std:.1f}"
+    spread = "" if sample.std is None else f"{KEEP}±{KEEP}{100 * sample.std:.1f}"
     return points(sample.mean) + spread
 
 
 def percent(share: float) -> str:
     """A share: 0.9421 is `94 %`."""
-    return f"{100 * share:.0f} %"
+    return f"{100 * share:.0f}{KEEP}%"
 
 
 def percent_fine(share: float) -> str:
     """A share with one decimal: 0.9421 is `94.2 %`."""
-    return f"{100 * share:.1f} %"
+    return f"{100 * share:.1f}{KEEP}%"
 
 
 def scaled(value: float, units: tuple[str, ...]) -> str:
@@ -38,9 +39,9 @@ def scaled(value: float, units: tuple[str, ...]) -> str:
     size = float(value)
     for unit in units[:-1]:
         if abs(size) < 999.5:
-            return f"{_three(size)} {unit}".strip()
+            return f"{_three(size)}{KEEP}{unit}".strip()
         size /= 1000
-    return f"{_three(size)} {units[-1]}"
+    return f"{_three(size)}{KEEP}{units[-1]}"
 
 
 def parameters(value: int) -> str:
@@ -61,12 +62,12 @@ def rate(value: float) -> str:
 def seconds(value: float) -> str:
     """`0.8 s`, `42 s`, `3 min 20 s`, `2 h 05 min`."""
     if value < 59.5:
-        return f"{value:.1f} s" if value < 9.95 else f"{value:.0f} s"
+        return f"{value:.1f}{KEEP}s" if value < 9.95 else f"{value:.0f}{KEEP}s"
     whole = round(value)
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
+        return f"{whole // 60}{KEEP}min {whole % 60:02d}{KEEP}s"
     minutes = round(value / 60)
-    return f"{minutes // 60:,} h {minutes % 60:02d} min"
+    return f"{minutes // 60:,}{KEEP}h {minutes % 60:02d}{KEEP}min"
 
 
 def times(value: float) -> str:
@@ -76,7 +77,7 @@ def times(value: float) -> str:
 
 def counted(number: int, noun: str) -> str:
     """`1 seed`, `3 seeds`."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+    return f"{number:,}{KEEP}{noun}" + ("" if number == 1 else "s")
 
 
 def listed(items: list[str]) -> str:

@@ -303,8 +303,8 @@ def _cost_lines(found: TaskFindings) -> list[tuple[str, str]]:
         return []
     after = "never" if cost.break_even is None else formats.counted(cost.break_even, "student")
     students = formats.counted(cost.students, "distilled student")
-    train = cost.training_seconds
-    return [
+    train, where = cost.training_seconds, formats.listed(list(cost.student_devices))
+    lines = [
         (
             f"Building the cache, once (all splits, {cost.device})",
             formats.seconds(cost.build_seconds),
@@ -314,6 +314,12 @@ def _cost_lines(found: TaskFindings) -> list[tuple[str, str]]:
         (f"Paid for after (exactly: {cost.exact_break_even:.2f})", after),
         (f"Teacher time of {students}, live", formats.seconds(cost.live_seconds)),
         ("The same from the cache", formats.seconds(cost.build_seconds)),
-        ("With the students' own training: live", formats.seconds(train + cost.live_seconds)),
-        ("With the students' own training: cached", formats.seconds(train + cost.build_seconds)),
+        (f"Their own training ({where})", formats.seconds(train)),
+    ]
+    if not cost.comparable:
+        return lines
+    return [
+        *lines,
+        ("All together, live", formats.seconds(train + cost.live_seconds)),
+        ("All together, cached", formats.seconds(train + cost.build_seconds)),
     ]

@@ -81,6 +81,7 @@ class StudentRun:
     size_bytes: int
     seconds: float
     """Training time."""
+    device: str
 
     @property
     def score(self) -> float:
@@ -201,6 +202,7 @@ def parse_student(record: Mapping[str, Any], folder: Path) -> StudentRun:
         parameters=count(record, "parameters"),
         size_bytes=count(record, "size_bytes"),
         seconds=number(record, "seconds"),
+        device=text(record, "device"),
     )
 
 

@@ -20,8 +20,9 @@ GUIDE = """\
 Scores are of the best epoch, which was chosen on the same validation rows: a little too good, for
 all models alike.
 
-± is the sample standard deviation over n seeds. A gap below it is no evidence of anything; beyond
-it, Welch's t-test at 95 % decides which words the summary uses.
+± is the sample standard deviation over n seeds. The summary calls a gap within it no clear winner;
+otherwise, Welch's t-test at 95 % decides its words. Where many strategies are compared, some gap is
+always large: look at the dots, and train more seeds.
 
 Runs of one strategy and depth that differ in more than the seed are rows of their own, named by
 what differs.

@@ -28,7 +28,7 @@ def draw_similarity(found: LayerSimilarity, limits: tuple[float, float], *, slug
     height = TOP + BOTTOM + CELL_HEIGHT * depth
     with drawing():
         figure, axes = panel(height, left=LEFT, right=RIGHT, top=TOP, bottom=BOTTOM)
-        title(figure, f"{shortened(found.run.strategy, 30)}, seed {found.run.seed}", height)
+        title(figure, _name(found), height)
         _cells(axes, found, limits)
         _outline(axes, found)
         axes.set_xlim(-0.5, columns - 0.5)

@@ -1,0 +1,39 @@
+# `make demo` and `make test` need only Python 3.11+, git and make: they create .venv themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: demo test soak lint types format bench clean
+
+demo: $(VENV)/installed  ## teacher, cache, students and report on the built-in task, offline
+	HF_HUB_OFFLINE=1 dvc repro
+	@echo "Open data/report/report.html"
+
+test: $(VENV)/installed  ## all tests, with fewer trials where a test is a series of trials
+	pytest -n 2 --dist loadfile
+
+soak: $(VENV)/installed  ## the same tests with their full counts, printed
+	PKD_SOAK=1 pytest -rA --timeout 3600
+
+lint: $(VENV)/installed
+	ruff check .
+	ruff format --check .
+
+types: $(VENV)/installed
+	mypy
+
+format: $(VENV)/installed
+	ruff check --fix .
+	ruff format .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+
+# torch first and exactly: any looser requirement draws in gigabytes of CUDA packages
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
