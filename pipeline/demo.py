@@ -20,10 +20,13 @@ from typing import NamedTuple
 LABELS = ("entailment", "not_entailment")
 SPECIAL_WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 ROLES = (("anna", "dora"), ("ben", "emil"), ("rex", "mia"))
-THINGS = tuple("bell cape cap coat crown glove hat mask ring scarf shawl wig".split())  # noqa: SIM905
+THINGS = tuple(
+    "apron badge bell belt bonnet cap cape coat collar crown fez glove hat mask ring scarf "
+    "shawl tie vest wig".split()
+)  # noqa: SIM905
 LINK_WORDS = (".", "and", "swap", "the", "wears")
 
-SWAPS = {1: 0.15, 2: 0.35, 3: 0.5}
+SWAPS = {1: 0.3, 2: 0.7}
 """Share of stories with this many swaps. More swaps need more layers."""
 
 MAX_TOKENS = 3 + 5 * (2 + max(SWAPS))

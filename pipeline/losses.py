@@ -66,13 +66,14 @@ def distillation_loss(
     student_BK, teacher_BK = student_logits.float(), teacher_logits.float()
     if student_BK.shape[-1] == 1:
         return F.mse_loss(student_BK, teacher_BK)
-    divergence = F.kl_div(
+    total = F.kl_div(
         F.log_softmax(student_BK / temperature, dim=-1),
         F.log_softmax(teacher_BK / temperature, dim=-1),
         log_target=True,
-        reduction="mean" if reduction == "pkd2019" else "batchmean",
+        reduction="sum",
     )
-    return divergence * temperature**2
+    count = student_BK.numel() if reduction == "pkd2019" else len(student_BK)
+    return total * (temperature**2 / count)
 
 
 def patience_loss(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,17 +45,25 @@ def accuracy(logits: Array, labels: Array) -> float:
 
 
 def _one(name: str, labels: Array, predictions: Array) -> float:
+    if name == "accuracy":
+        return float((predictions == labels).mean())
+    if name in ("pearson", "spearman") and len(labels) < 2:
+        return 0.0  # scipy refuses to correlate a single row
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about constant inputs, which score 0.0 here
+        value = _formula(name)(labels, predictions)
+    return 0.0 if np.isnan(value) else float(value)
+
+
+def _formula(name: str) -> Callable[[Array, Array], Any]:
+    """The library's function of (labels, predictions)."""
     from scipy import stats
     from sklearn import metrics as sk
 
-    if name == "accuracy":
-        return float((predictions == labels).mean())
-    if name == "f1":
-        return float(sk.f1_score(labels, predictions, zero_division=0.0))
-    if name == "matthews":
-        return float(sk.matthews_corrcoef(labels, predictions))
-    correlation = {"pearson": stats.pearsonr, "spearman": stats.spearmanr}[name]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # constant input: its nan is turned into 0.0 below
-        value = float(correlation(predictions, labels)[0])
-    return 0.0 if np.isnan(value) else value
+    formulas: dict[str, Callable[[Array, Array], Any]] = {
+        "f1": partial(sk.f1_score, zero_division=0.0),
+        "matthews": sk.matthews_corrcoef,
+        "pearson": lambda labels, predictions: stats.pearsonr(predictions, labels)[0],
+        "spearman": lambda labels, predictions: stats.spearmanr(predictions, labels)[0],
+    }
+    return formulas[name]

@@ -202,6 +202,8 @@ def cls_states(hidden_states: tuple[Tensor, ...], layers: tuple[int, ...]) -> Te
     Returns:
         (B, len(layers), H).
     """
+    if not layers:
+        return hidden_states[0][:, :0]
     return torch.stack([hidden_states[layer][:, 0] for layer in layers], dim=1)
 
 

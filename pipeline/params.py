@@ -51,9 +51,12 @@ class DataParams:
         None, "Keep only this many training rows, drawn with --seed.", at_least=1
     )
     seed: int = option(0, "Seed of the draw, and of the demo's grammar.", at_least=0)
-    train_rows: int = option(8000, "Training rows of the demo task.", at_least=2)
-    validation_rows: int = option(2000, "Validation rows of the demo task.", at_least=2)
-    test_rows: int = option(500, "Test rows of the demo task.", at_least=2)
+    # the demo's grammar has no more different pairs than this
+    train_rows: int = option(8000, "Training rows of the demo task.", at_least=2, at_most=10_000)
+    validation_rows: int = option(
+        2000, "Validation rows of the demo task.", at_least=2, at_most=2000
+    )
+    test_rows: int = option(500, "Test rows of the demo task.", at_least=2, at_most=2000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,16 +67,19 @@ class BaseParams:
     hidden_size: int = option(64, "Width of a hidden state; a multiple of --heads.", at_least=1)
     heads: int = option(4, "Attention heads.", at_least=1)
     dropout: float = option(
-        0.1, "Dropout for fine-tuning; pretraining has none.", at_least=0, at_most=0.9
+        0.0, "Dropout for fine-tuning; pretraining has none.", at_least=0, at_most=0.9
     )
     initializer_range: float = option(
         0.17, "Standard deviation of the first weights; narrow layers need more than 0.02.", above=0
     )
-    steps: int = option(2100, "Optimizer steps of masked language modelling.", at_least=5)
+    steps: int = option(1500, "Optimizer steps of masked language modelling.", at_least=5)
     batch_size: int = option(32, "Passages per step.", at_least=1)
     learning_rate: float = option(1e-3, "Peak learning rate of AdamW.", above=0)
     warmup_steps: int = option(
         60, "Steps of rising learning rate, at the start and after each growth.", at_least=0
+    )
+    pair_swaps: int = option(
+        1, "Stories of at most this many swaps also train the sentence-pair objective.", at_least=0
     )
     seed: int = option(0, "Seed of weights, passages and masks.", at_least=0)
 

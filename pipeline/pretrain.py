@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
+from torch.nn import functional as F
+from transformers import BertConfig, BertForPreTraining, BertTokenizerFast
 
 from pipeline.demo import MAX_TOKENS, SWAPS, Passage, demo_corpus, demo_vocabulary
 
@@ -42,11 +43,11 @@ class PretrainSettings:
     """Width of the hidden states; a multiple of the number of heads."""
     heads: int = 4
     """Attention heads of a layer."""
-    dropout: float = 0.1
+    dropout: float = 0.0
     """Dropout in the written configuration, for fine-tuning; pretraining uses none."""
     initializer_range: float = 0.17
     """Standard deviation of the first weights: narrow layers need more than BERT's 0.02."""
-    steps: int = 2100
+    steps: int = 1500
     """Optimizer steps, a fifth of them with a third of the layers, two fifths with two thirds."""
     batch_size: int = 32
     """Passages in a step."""
@@ -54,6 +55,8 @@ class PretrainSettings:
     """Highest learning rate, after the warm-up."""
     warmup_steps: int = 60
     """Steps of linear warm-up, at the start and after each growth."""
+    pair_swaps: int = 1
+    """Stories of at most this many swaps also train the sentence-pair objective."""
 
 
 class Stage(NamedTuple):
@@ -72,6 +75,8 @@ class Batch(NamedTuple):
     mask_BT: Tensor
     labels_BT: Tensor
     """The true word where it is to be predicted, else IGNORED."""
+    pairs_B: Tensor
+    """0 where the conclusion shown belongs to the story, 1 where it does not, IGNORED if hidden."""
 
 
 def growth(settings: PretrainSettings) -> list[Stage]:
@@ -105,7 +110,7 @@ def pretrain_base(
     """
     settings = settings or PretrainSettings()
     torch.manual_seed(settings.seed)
-    model = BertForMaskedLM(_config(settings, dropout=0.0))
+    model = BertForPreTraining(_config(settings, dropout=0.0))
     _start_upper_layers_as_identity(model, above=growth(settings)[0].layers)
     history = _train(model, settings, on_step)
     model.config.update(_dropout(settings.dropout))
@@ -115,7 +120,7 @@ def pretrain_base(
 
 
 def _record(
-    model: BertForMaskedLM, settings: PretrainSettings, history: Sequence[tuple[float, float]]
+    model: BertForPreTraining, settings: PretrainSettings, history: Sequence[tuple[float, float]]
 ) -> dict[str, Any]:
     losses, accuracies = zip(*history[-TAIL_STEPS:], strict=True)
     return {
@@ -145,14 +150,14 @@ def _dropout(rate: float) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _start_upper_layers_as_identity(model: BertForMaskedLM, *, above: int) -> None:
+def _start_upper_layers_as_identity(model: BertForPreTraining, *, above: int) -> None:
     for layer in model.bert.encoder.layer[above:]:
         layer.attention.output.dense.weight.zero_()
         layer.output.dense.weight.zero_()
 
 
 def _train(
-    model: BertForMaskedLM, settings: PretrainSettings, on_step: OnStep | None
+    model: BertForPreTraining, settings: PretrainSettings, on_step: OnStep | None
 ) -> list[tuple[float, float]]:
     """Train in place through all stages; return (loss, masked accuracy) of every step."""
     every_layer = model.bert.encoder.layer
@@ -180,23 +185,28 @@ def _rate(settings: PretrainSettings, done: int, done_in_stage: int) -> float:
 
 
 def _step(
-    model: BertForMaskedLM, optimizer: torch.optim.Optimizer, batch: Batch, rate: float
+    model: BertForPreTraining, optimizer: torch.optim.Optimizer, batch: Batch, rate: float
 ) -> tuple[float, float]:
     output = model(
         input_ids=batch.inputs_BT,
         token_type_ids=batch.types_BT,
         attention_mask=batch.mask_BT,
-        labels=batch.labels_BT,
     )
+    words = F.cross_entropy(output.prediction_logits.flatten(0, 1), batch.labels_BT.flatten())
+    judged = batch.pairs_B != IGNORED
+    pairs = F.cross_entropy(
+        output.seq_relationship_logits, batch.pairs_B, reduction="sum"
+    ) / max(1, int(judged.sum()))
+    loss = words + pairs
     optimizer.zero_grad()
-    output.loss.backward()
+    loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.step()
     asked = batch.labels_BT != IGNORED
-    right = output.logits.argmax(-1)[asked] == batch.labels_BT[asked]
-    return output.loss.item(), right.float().mean().item()
+    right = output.prediction_logits.argmax(-1)[asked] == batch.labels_BT[asked]
+    return words.item(), right.float().mean().item()
 
 
 def _batches(settings: PretrainSettings, stage: Stage) -> Iterator[Batch]:
@@ -205,15 +215,15 @@ def _batches(settings: PretrainSettings, stage: Stage) -> Iterator[Batch]:
     rng = random.Random(f"masks {settings.seed} {stage}")  # noqa: S311 - not for secrets
     ids = {word: number for number, word in enumerate(demo_vocabulary())}
     for start in range(0, count, settings.batch_size):
-        rows = [_corrupt(rng, passage) for passage in passages[start : start + settings.batch_size]]
+        rows = [_corrupt(rng, passage, settings.pair_swaps) for passage in passages[start : start + settings.batch_size]]
         yield _tensors(rows, ids)
 
 
-Row = tuple[list[str], list[str | None], int]
-"""Words as shown, true words where asked (None elsewhere), place of the conclusion."""
+Row = tuple[list[str], list[str | None], int, int]
+"""Words as shown, true words where asked (None elsewhere), place of the conclusion, its truth."""
 
 
-def _corrupt(rng: random.Random, passage: Passage) -> Row:
+def _corrupt(rng: random.Random, passage: Passage, pair_swaps: int) -> Row:
     """Hide the wearer of the conclusion, and one word in fifty of the story.
 
     As in BERT the hidden word may show as [MASK], as another word or as itself, so that the model
@@ -225,19 +235,23 @@ def _corrupt(rng: random.Random, passage: Passage) -> Row:
     asked: list[str | None] = [None] * len(words)
     for spot in [place, *(i for i in range(1, place - 1) if rng.random() < 0.02)]:
         asked[spot], words[spot] = words[spot], "[MASK]"
-    shown = rng.random()
-    if shown >= 0.5:
-        words[place] = conclusion[0] if shown < 0.7 else rng.choice(passage.rivals)
-    return words, asked, place
+    pair = rng.choice((IGNORED, 0, 1))
+    if pair != IGNORED:
+        words[place] = rng.choice(passage.rivals) if pair else conclusion[0]
+    if passage.story.count("swap") > pair_swaps:
+        pair = IGNORED
+    return words, asked, place, pair
 
 
 def _tensors(rows: Sequence[Row], ids: dict[str, int]) -> Batch:
-    width = max(len(words) for words, _, _ in rows)
+    width = max(len(words) for words, *_ in rows)
     inputs, types, labels = [], [], []
-    for words, asked, place in rows:
+    for words, asked, place, _ in rows:
         padding = width - len(words)
         inputs.append([ids[word] for word in words] + [0] * padding)
         types.append([0] * place + [1] * (len(words) - place) + [0] * padding)
         labels.append([IGNORED if w is None else ids[w] for w in asked] + [IGNORED] * padding)
     inputs_BT = torch.tensor(inputs)
-    return Batch(inputs_BT, torch.tensor(types), (inputs_BT != 0).long(), torch.tensor(labels))
+    pairs_B = torch.tensor([row[-1] for row in rows])
+    mask_BT = (inputs_BT != 0).long()
+    return Batch(inputs_BT, torch.tensor(types), mask_BT, torch.tensor(labels), pairs_B)

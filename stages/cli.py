@@ -201,16 +201,16 @@ class _PlainLines:
     def __init__(self) -> None:
         self._rates = _Rates()
         self._last: dict[str, float] = {}
-        self._start: dict[str, float] = {}
+        self._start: dict[str, tuple[float, int]] = {}
 
     def __call__(self, what: str, done: int, total: int, **figures: float) -> None:
         now = time.monotonic()
-        start = self._start.setdefault(what, now)
+        start, before = self._start.setdefault(what, (now, done))
         text = self._rates.text(what, figures)
         if done < total and now - self._last.get(what, start) < SECONDS_BETWEEN_LINES:
             return
         self._last[what] = now
-        eta = (now - start) / done * (total - done) if done else 0.0
+        eta = (now - start) / (done - before) * (total - done) if done > before else 0.0
         left = f", {eta:.0f} s left" if done < total and eta >= 1 else ""
         note(f"{what}: {done:,}/{total:,}{', ' if text else ''}{text}{left}")
 

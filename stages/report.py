@@ -34,7 +34,7 @@ def build(
     as_json: bool,
     **flags: Any,
 ) -> None:
-    r"""Write report.md, report.html, metrics.json and the tables for `dvc plots`.
+    """Write report.md, report.html, metrics.json and the tables for `dvc plots`.
 
     Whatever is missing (a teacher, a cache, its metrics) is left out and said so in its place; a
     folder that is no run is named and skipped. An older report is replaced.
@@ -44,7 +44,7 @@ def build(
       pkd-report build --students data/students --out data/report
     """
     from pipeline.report.build import build_report
-    from pipeline.report.findings import Sources
+    from pipeline.report.sources import Sources
 
     params, _ = shared.resolve("report", flags, task=None)
     sources = Sources(students=students, teachers=teachers, caches=caches, metrics=metrics)

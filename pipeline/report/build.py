@@ -12,10 +12,13 @@ from pipeline.params import ReportParams
 from pipeline.progress import Tick, silent
 from pipeline.report.exports import curves_csv, metrics_of, scores_csv
 from pipeline.report.figures.svg import for_file
-from pipeline.report.findings import Sources, TaskFindings, gather
+from pipeline.report.findings import TaskFindings
+from pipeline.report.gather import gather
+from pipeline.report.load import load_students
 from pipeline.report.page import Page, make_page
-from pipeline.report.records import Skipped, StudentRun, load_students
+from pipeline.report.records import Skipped
 from pipeline.report.render import render_html, render_markdown
+from pipeline.report.sources import Sources
 from pipeline.report.tables import by_task
 
 FIGURES = "figures"
@@ -40,7 +43,9 @@ def build_report(
     runs, skipped = load_students(sources.students)
     if not runs:
         raise PipelineError(_no_runs(sources.students, skipped))
-    findings = [gather(task, of_task, sources, params, tick) for task, of_task in _tasks(runs)]
+    findings = [
+        gather(task, of_task, sources, params, tick) for task, of_task in by_task(runs).items()
+    ]
     page = make_page(findings, skipped)
     with building(out) as folder:
         _write(folder, findings, page)
@@ -51,10 +56,6 @@ def build_report(
         "report": str(out / "report.html"),
         "markdown": str(out / "report.md"),
     }
-
-
-def _tasks(runs: Sequence[StudentRun]) -> list[tuple[str, list[StudentRun]]]:
-    return list(by_task(runs).items())
 
 
 def _write(folder: Path, findings: Sequence[TaskFindings], page: Page) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pipeline.report.findings import TaskFindings
-from pipeline.report.formats import counted
+from pipeline.report.formats import KEEP, counted
 from pipeline.report.records import Epoch, StudentRun
 from pipeline.report.tables import Group
 
@@ -67,14 +67,14 @@ def curves_csv(findings: Sequence[TaskFindings]) -> str:
 
 
 def _who(found: TaskFindings, group: Group, run: StudentRun) -> list[str | int]:
-    panel = f"{found.task}, {counted(group.depth, 'layer')}"
+    panel = f"{found.task}, {counted(group.depth, 'layer')}".replace(KEEP, " ")
     return [panel, group.label, found.task, run.strategy, run.depth, run.seed, run.name]
 
 
 def _terms(found: TaskFindings, epoch: Epoch) -> list[tuple[str, float]]:
     terms = [(term, epoch.losses[term]) for term in sorted(epoch.losses)]
     score = epoch.scores.get(found.split, {}).get(found.metric)
-    return terms if score is None else [*terms, (f"validation {found.metric}", score)]
+    return terms if score is None else [*terms, ("validation score", score)]
 
 
 def _number(value: float | None) -> str:

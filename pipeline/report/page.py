@@ -11,13 +11,11 @@ from pipeline.report.figures.curves import TERM_NAMES, Value, curve_of, draw_cur
 from pipeline.report.figures.heat import draw_similarity, shared_range
 from pipeline.report.figures.savings import draw_savings
 from pipeline.report.figures.scores import draw_score_by_size, draw_scores
-from pipeline.report.findings import TaskFindings, TeacherRow
+from pipeline.report.findings import TaskFindings
 from pipeline.report.palette import Style, styles_for
 from pipeline.report.records import Epoch, Skipped
-from pipeline.report.speed import Speed
+from pipeline.report.rows import Row, columns, cost_lines, rows
 from pipeline.report.tables import Group
-
-UNKNOWN = "–"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,15 +26,6 @@ class Picture:
     label: str
     """What it shows, for those who do not see it."""
     svg: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One line of a table; the first cell names it."""
-
-    cells: tuple[str, ...]
-    is_teacher: bool = False
-    starts_depth: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,14 +96,13 @@ def slugs_of(names: Sequence[str]) -> dict[str, str]:
 
 
 def _task(found: TaskFindings, slug: str, styles: Mapping[str, Style]) -> TaskPage:
-    columns = _columns(found)
     return TaskPage(
         name=found.task,
         slug=slug,
         metric=found.metric,
         sentences=tuple(summary.task_sentences(found)),
-        columns=tuple(columns),
-        rows=tuple(_rows(found)),
+        columns=tuple(columns(found)),
+        rows=tuple(rows(found)),
         table_notes=tuple(found.notes.get("table", ())),
         scores=tuple(_score_pictures(found, slug, styles)),
         curves=tuple(_curve_pictures(found, slug, styles)),
@@ -122,83 +110,13 @@ def _task(found: TaskFindings, slug: str, styles: Mapping[str, Style]) -> TaskPa
         similarity_text=_similarity_text(found),
         similarity_notes=tuple(found.notes.get("similarity", ())),
         savings=_savings_picture(found, slug),
-        cost_lines=tuple(_cost_lines(found)),
+        cost_lines=tuple(cost_lines(found)),
         cost_notes=tuple(found.notes.get("cost", ())),
     )
 
 
-def _others(found: TaskFindings) -> list[tuple[str, str]]:
-    """(split, metric) of the further scores that stand in the table."""
-    scores = found.runs[0].scores
-    main = (found.split, found.metric)
-    return [(s, m) for s in scores for m in scores[s] if (s, m) != main]
-
-
-def _columns(found: TaskFindings) -> list[str]:
-    others = [
-        metric if split == found.split else f"{metric}, {split.removeprefix('validation_')}"
-        for split, metric in _others(found)
-    ]
-    fixed = ["model", "layers", found.metric, "n", "kept", *others, "parameters", "size"]
-    batch = [f"rows/s ({found.device})", "speed-up", "ms, one row"] if found.device else []
-    return [*fixed, *batch]
-
-
-def _rows(found: TaskFindings) -> list[Row]:
-    teachers = [Row(cells=_teacher_cells(found, each), is_teacher=True) for each in found.teachers]
-    rows = list(teachers)
-    depth = None
-    for group in found.groups:
-        rows.append(Row(cells=_cells(found, group), starts_depth=group.depth != depth))
-        depth = group.depth
-    return rows
-
-
-def _teacher_cells(found: TaskFindings, teacher: TeacherRow) -> tuple[str, ...]:
-    scores = teacher.known.scores
-    others = [scores.get(split, {}).get(metric) for split, metric in _others(found)]
-    main = scores.get(found.split, {}).get(found.metric)
-    return (
-        f"teacher {teacher.known.name}",
-        str(teacher.layers),
-        UNKNOWN if main is None else formats.points(main),
-        "",
-        "",
-        *(UNKNOWN if value is None else formats.points(value) for value in others),
-        UNKNOWN if teacher.parameters is None else formats.parameters(teacher.parameters),
-        UNKNOWN if teacher.size_bytes is None else formats.size(teacher.size_bytes),
-        *_speed_cells(found, teacher.speed),
-    )
-
-
-def _cells(found: TaskFindings, group: Group) -> tuple[str, ...]:
-    others = [group.other(split, metric) for split, metric in _others(found)]
-    first = group.runs[0]
-    return (
-        group.label,
-        str(group.depth),
-        formats.mean_std(group.score),
-        str(group.score.n),
-        UNKNOWN if group.kept is None else formats.percent_fine(group.kept),
-        *(UNKNOWN if sample is None else formats.mean_std(sample) for sample in others),
-        formats.parameters(first.parameters),
-        formats.size(first.size_bytes),
-        *_speed_cells(found, found.speed_of(group)),
-    )
-
-
-def _speed_cells(found: TaskFindings, speed: Speed | None) -> list[str]:
-    if found.device is None:
-        return []
-    if speed is None:
-        return [UNKNOWN] * 3
-    teacher = found.teachers[0].speed if len(found.teachers) == 1 else None
-    faster = formats.times(speed.rows_per_second / teacher.rows_per_second) if teacher else UNKNOWN
-    return [formats.rate(speed.rows_per_second), faster, f"{speed.milliseconds_per_row:.1f}"]
-
-
 def _score_pictures(found: TaskFindings, slug: str, styles: Mapping[str, Style]) -> list[Picture]:
-    reference = _teacher_score(found)
+    reference = found.teacher_score
     dots = draw_scores(found.groups, styles, reference, metric=found.metric, slug=f"{slug}-scores")
     pictures = [
         Picture(slug=f"{slug}-scores", label=f"{found.task}: scores by strategy and seed", svg=dots)
@@ -212,12 +130,6 @@ def _score_pictures(found: TaskFindings, slug: str, styles: Mapping[str, Style])
         label = f"{found.task}: score against parameters"
         pictures.append(Picture(slug=f"{slug}-size", label=label, svg=lines))
     return pictures
-
-
-def _teacher_score(found: TaskFindings) -> float | None:
-    if len(found.teachers) != 1:
-        return None
-    return found.teachers[0].known.scores.get(found.split, {}).get(found.metric)
 
 
 def _curve_pictures(
@@ -241,7 +153,7 @@ def _panels(
     def score(epoch: Epoch) -> float | None:
         return epoch.scores.get(found.split, {}).get(found.metric)
 
-    teacher = _teacher_score(found)
+    teacher = found.teacher_score
     reference = None if teacher is None else (teacher, "teacher")
     panels = []
     curves = [curve for group in groups if (curve := curve_of(group, score))]
@@ -295,31 +207,3 @@ def _savings_picture(found: TaskFindings, slug: str) -> Picture | None:
     label = f"{found.task}: teacher time with and without the cache"
     svg = draw_savings(found.cost, slug=f"{slug}-savings")
     return Picture(slug=f"{slug}-savings", label=label, svg=svg)
-
-
-def _cost_lines(found: TaskFindings) -> list[tuple[str, str]]:
-    cost = found.cost
-    if cost is None:
-        return []
-    after = "never" if cost.break_even is None else formats.counted(cost.break_even, "student")
-    students = formats.counted(cost.students, "distilled student")
-    train, where = cost.training_seconds, formats.listed(list(cost.student_devices))
-    lines = [
-        (
-            f"Building the cache, once (all splits, {cost.device})",
-            formats.seconds(cost.build_seconds),
-        ),
-        ("One teacher pass over the training rows", formats.seconds(cost.pass_seconds)),
-        ("Teacher time saved per student, on average", formats.seconds(cost.mean_saved_seconds)),
-        (f"Paid for after (exactly: {cost.exact_break_even:.2f})", after),
-        (f"Teacher time of {students}, live", formats.seconds(cost.live_seconds)),
-        ("The same from the cache", formats.seconds(cost.build_seconds)),
-        (f"Their own training ({where})", formats.seconds(train)),
-    ]
-    if not cost.comparable:
-        return lines
-    return [
-        *lines,
-        ("All together, live", formats.seconds(train + cost.live_seconds)),
-        ("All together, cached", formats.seconds(train + cost.build_seconds)),
-    ]

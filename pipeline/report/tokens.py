@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,8 @@ import torch
 from torch import Tensor
 
 from pipeline.batches import Rows
-from pipeline.errors import CacheMismatchError
+from pipeline.errors import CacheError, CacheMismatchError
+from pipeline.report.paths import without_paths
 from pipeline.report.records import StudentRun
 
 
@@ -36,23 +39,28 @@ class CacheView:
 
     def rows(self) -> Rows:
         """All validation rows."""
-        return Rows.from_examples(self.cache.examples(self.split), self.pad_id)
+        with self._no_paths():
+            return Rows.from_examples(self.cache.examples(self.split), self.pad_id)
 
     def teacher_cls(self, rows_N: Tensor) -> Tensor:
         """(N, layers, hidden) float32 [CLS] vectors of the chosen validation rows."""
-        stored = np.asarray(self.cache.cls(self.split, self.layers))
+        with self._no_paths():
+            stored = np.asarray(self.cache.cls(self.split, self.layers))
         return torch.from_numpy(stored[rows_N.numpy()].astype(np.float32))
+
+    @contextmanager
+    def _no_paths(self) -> Iterator[None]:
+        try:
+            yield
+        except CacheError as error:
+            raise CacheError(without_paths(error, self.cache.path)) from None
 
 
 def open_cache(path: Path, split: str) -> CacheView:
-    """Open a cache for one validation split; raises CacheError when it is missing or damaged."""
+    """Open a cache for one validation split; raises CacheError when it cannot be had."""
     from pipeline.store.reader import TeacherCache
 
-    return view_of(TeacherCache.open(path), split)
-
-
-def view_of(cache: Any, split: str) -> CacheView:
-    """Wrap an open cache; raises CacheMismatchError when it has no such split."""
+    cache = TeacherCache.open(path)
     manifest = cache.manifest
     if split not in manifest.splits:
         raise CacheMismatchError(f"the cache has no split `{split}`")

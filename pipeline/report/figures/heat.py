@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ GAP = 1.5  # units between cells
 def shared_range(maps: Sequence[LayerSimilarity]) -> tuple[float, float]:
     """One colour scale for all maps of a task: from their lowest value, in tenths, to 1."""
     lowest = min(float(each.cosine_ML.min()) for each in maps)
-    return max(-1.0, min(int(lowest * 10 - (lowest < 0)) / 10, 0.9)), 1.0
+    return max(-1.0, min(math.floor(lowest * 10) / 10, 0.9)), 1.0
 
 
 def draw_similarity(found: LayerSimilarity, limits: tuple[float, float], *, slug: str) -> str:

@@ -24,7 +24,8 @@ ROWS: dict[str, list[int]] = {"train": [0, 1, 1], "validation": [1, 0], "test": 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Let `datasets` keep its files below the test's folder."""
+    """Let `datasets` keep its files below the test's folder, and believe in a network."""
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     folder = tmp_path / "cache"
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
     return folder
@@ -134,12 +135,12 @@ def test_without_a_network_an_earlier_download_is_used(
     assert source.splits["train"].table.num_rows == 3
 
 
-class _Refusal(Exception):
+class _RefusedError(Exception):
     response = object()
 
 
 @pytest.mark.parametrize(
-    ("error", "expected"), [(None, True), (_Refusal(), True), (OSError, False)]
+    ("error", "expected"), [(None, True), (_RefusedError(), True), (OSError, False)]
 )
 def test_any_answer_means_that_the_hub_is_there(
     monkeypatch: pytest.MonkeyPatch, error: Any, expected: bool

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from pipeline.data import load_prepared
-from pipeline.data.prepare import prepare
+from pipeline.data.prepare import prepare, read_source
 from pipeline.errors import BusyError, DataError, OutputExistsError
 from pipeline.locks import locked
 from pipeline.params import DataParams
@@ -182,6 +183,9 @@ def test_the_demo_needs_no_source(tmp_path: Path) -> None:
     assert prepared.table("test")["label"].null_count == 0
 
 
-def test_more_demo_rows_than_the_grammar_has_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="grammar is too small: .* Ask for fewer rows"):
-        prepare(BUILT_IN["demo"], DataParams(train_rows=10_000_000), tmp_path / "demo")
+def test_the_grammar_has_as_many_rows_as_the_parameters_allow() -> None:
+    limits = {each.name: each.metadata["limits"]["at_most"] for each in fields(DataParams)}
+    rows = {name: limits[name] for name in ("train_rows", "validation_rows", "test_rows")}
+    source = read_source(BUILT_IN["demo"], DataParams(**rows))
+    counts = [split.table.num_rows for split in source.splits.values()]
+    assert counts == list(rows.values())

@@ -1,0 +1,37 @@
+"""Fixtures shared by all tests: a small task that a tiny model can learn, its teacher and its cache."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.tiny import World, build_world
+
+# before anything imports the hub client: no test may wait for a network
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["DVC_NO_ANALYTICS"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Two test processes share two cores."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def outside_of_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Commands read `params.yaml` and write `data/` in the working directory: never in ours."""
+    monkeypatch.chdir(tmp_path)
+    yield
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Data, encoder, teacher and caches; read-only for tests (copy what you change)."""
+    return build_world(tmp_path_factory.mktemp("world"))

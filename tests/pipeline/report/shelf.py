@@ -1,0 +1,232 @@
+"""A shelf of run folders: a random BERT teacher, its cache, and students with records."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+
+from pipeline.digests import row_digest
+from pipeline.files import write_json
+from pipeline.models import identify_model
+from pipeline.report.sources import Sources
+from pipeline.store.examples import schema
+from pipeline.store.writer import CacheWriter, Plan
+from pipeline.tasks import BUILT_IN
+
+TEACHER_LAYERS, HIDDEN, ROWS = 4, 16, 37
+MAPS = {"finetune": [], "kd": [], "skip": [[1, 2]], "last": [[1, 3]]}
+
+
+def tiny_bert(layers: int, seed: int, hidden: int = HIDDEN) -> BertForSequenceClassification:
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=64,
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=32,
+        num_labels=2,
+    )
+    return BertForSequenceClassification(config).eval()
+
+
+def examples() -> pa.Table:
+    rng = np.random.default_rng(7)
+    ids = [rng.integers(5, 64, size=int(n)).tolist() for n in rng.integers(3, 20, size=ROWS)]
+    types = [[0] * len(row) for row in ids]
+    columns = {
+        "example_id": range(ROWS),
+        "input_ids": ids,
+        "token_type_ids": types,
+        "label": rng.integers(0, 2, size=ROWS).tolist(),
+        "row_digest": [row_digest(i, t) for i, t in zip(ids, types, strict=True)],
+    }
+    return pa.table(
+        {
+            name: pa.array(value, type=schema(False).field(name).type)
+            for name, value in columns.items()
+        }
+    )
+
+
+def teacher_states(model: Any, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """(rows, layers, hidden) [CLS] vectors and (rows, 2) logits, one row at a time."""
+    cls, logits = [], []
+    with torch.inference_mode():
+        for row in table["input_ids"].to_pylist():
+            output = model(torch.tensor([row]), output_hidden_states=True)
+            cls.append(torch.stack([h[0, 0] for h in output.hidden_states[1:]]).numpy())
+            logits.append(output.logits[0].numpy())
+    return np.stack(cls), np.stack(logits)
+
+
+def write_cache(path: Path, model: Any, digest: str) -> str:
+    table = examples()
+    cls, logits = teacher_states(model, table)
+    plan = Plan(
+        identity={"test": digest},
+        layers=tuple(range(1, TEACHER_LAYERS + 1)),
+        hidden_size=HIDDEN,
+        outputs=2,
+        dtype="float32",
+        shard_rows=16,
+        batch_tokens=512,
+    )
+    with CacheWriter(path, plan) as writer:
+        writer.add_split("validation", table)
+        for shard in writer.unfinished("validation"):
+            rows = writer.rows_of("validation", shard)
+            writer.write_shard("validation", shard, logits[rows], cls[rows])
+        manifest = writer.finish(
+            lambda: {
+                "task": BUILT_IN["rte"].to_dict(),
+                "teacher": {
+                    "name": "rte",
+                    "digest": digest,
+                    "layers": TEACHER_LAYERS,
+                    "scores": {},
+                },
+                "tokenizer": {"name": "rte", "digest": "t" * 64, "pad_id": 0, "vocab_size": 64},
+                "data_digest": "d" * 64,
+                "max_length": 32,
+                "compute": "float32",
+                "measured_error": {},
+                "versions": {},
+            }
+        )
+    return manifest.cache_id
+
+
+@dataclass
+class Shelf:
+    """Folders under one root, and how to add a student."""
+
+    root: Path
+    teacher_digest: str
+    cache_id: str
+
+    @property
+    def sources(self) -> Sources:
+        return Sources(
+            students=self.root / "students",
+            teachers=self.root / "teachers",
+            caches=self.root,
+            metrics=self.root / "metrics",
+        )
+
+    def record(self, **changes: Any) -> dict[str, Any]:
+        """A student's record; `score` and `losses` shape its history."""
+        strategy, seed = changes.pop("strategy", "skip"), changes.pop("seed", 0)
+        score, depth = changes.pop("score", 0.66), changes.pop("depth", 2)
+        terms = {"finetune": ("ce",), "kd": ("ce", "kd")}.get(strategy, ("ce", "kd", "pt"))
+        content: dict[str, Any] = {
+            "format": 1,
+            "kind": "student",
+            "name": f"rte-{strategy}-{depth}-s{seed}",
+            "task": "rte",
+            "label_names": ["entailment", "not_entailment"],
+            "metric": "accuracy",
+            "strategy": strategy,
+            "layer_map": MAPS.get(strategy, []),
+            "student_layers": depth,
+            "teacher_layers": TEACHER_LAYERS,
+            "seed": seed,
+            "params": {"alpha": 0.5, "beta": 100.0, "seed": seed, "strategy": strategy},
+            "params_from": {},
+            "cache": {"name": "rte.zarr", "cache_id": self.cache_id, "content_digest": "c" * 64},
+            "teacher": {
+                "name": "rte",
+                "digest": self.teacher_digest,
+                "parameters": 20_000,
+                "scores": {"validation": {"accuracy": 0.7}},
+            },
+            "init": {"hub_id": None, "name": "base", "digest": "i" * 64},
+            "scores": {"validation": {"accuracy": score}},
+            "best_epoch": 3,
+            "history": [
+                {
+                    "epoch": epoch,
+                    "step": 10 * epoch,
+                    "learning_rate": 1e-5,
+                    "losses": dict.fromkeys(terms, 0.5 / epoch)
+                    | {"total": len(terms) * 0.5 / epoch},
+                    "scores": {"validation": {"accuracy": score - 0.02 * (3 - epoch)}},
+                    "seconds": 2.0,
+                }
+                for epoch in (1, 2, 3)
+            ],
+            "parameters": 10_000,
+            "size_bytes": 40_000,
+            "train_rows": 100,
+            "labelled_rows": 100,
+            "seconds": 6.0,
+            "rows_per_second": 50.0,
+            "device": "cpu",
+            "precision": "float32",
+            "versions": {},
+        }
+        return content | changes
+
+    def add(self, name: str | None = None, **changes: Any) -> Path:
+        """Write a student folder with a model in it."""
+        record = self.record(**changes)
+        folder = self.sources.students / (name or record["name"])
+        shutil.copytree(self.root / "student-model", folder)
+        write_json(folder / "run.json", record)
+        return folder
+
+    def add_grid(self) -> None:
+        """Four strategies, two seeds each; scores worked by hand in the tests."""
+        scores = {"finetune": (0.60, 0.62), "kd": (0.63, 0.65), "skip": (0.66, 0.68)}
+        for strategy, of_seeds in (scores | {"last": (0.64, 0.66)}).items():
+            for seed, score in enumerate(of_seeds):
+                self.add(strategy=strategy, seed=seed, score=score)
+
+
+def build_prototype(root: Path) -> Shelf:
+    """Teacher, cache and metrics; no students."""
+    teacher = tiny_bert(TEACHER_LAYERS, seed=1)
+    folder = root / "teachers" / "rte"
+    teacher.save_pretrained(folder)
+    digest = identify_model(teacher)
+    write_json(
+        folder / "teacher.json",
+        {
+            "format": 1,
+            "kind": "teacher",
+            "task": "rte",
+            "scores": {"validation": {"accuracy": 0.7}},
+            "parameters": 20_000,
+            "size_bytes": 80_000,
+        },
+    )
+    cache_id = write_cache(root / "rte.zarr", teacher, digest)
+    write_json(
+        root / "metrics" / "cache-rte.json",
+        {
+            "task": "rte",
+            "rows": 137,
+            "seconds": 30.0,
+            "train_pass_seconds": 20.0,
+            "rows_per_second": 5.0,
+            "size_bytes": 1000,
+            "device": "cpu",
+        },
+    )
+    tiny_bert(2, seed=2).save_pretrained(root / "student-model")
+    return Shelf(root, digest, cache_id)
+
+
+def copy_of(prototype: Shelf, root: Path) -> Shelf:
+    """The same on a path of its own, to be changed."""
+    shutil.copytree(prototype.root, root)
+    (root / "students").mkdir()
+    return Shelf(root, prototype.teacher_digest, prototype.cache_id)

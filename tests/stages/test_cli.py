@@ -1,0 +1,188 @@
+"""pytest tests/stages/test_cli.py."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from pipeline.errors import DataError
+from stages import cli as shared
+
+
+@shared.commands("pkd-test", "Group text.")
+def group() -> None:
+    """A group for these tests."""
+
+
+@group.command()
+@click.argument("kind")
+def fail(kind: str) -> None:
+    """Fail in one way."""
+    raise {
+        "named": DataError("what and why"),
+        "full": OSError(errno.ENOSPC, "No space left on device", "out/file"),
+        "denied": PermissionError(errno.EACCES, "Permission denied", "out/file"),
+        "bare": OSError("just text"),
+        "stopped": KeyboardInterrupt(),
+        "bug": ZeroDivisionError("a bug"),
+    }[kind]
+
+
+@group.command()
+@shared.with_params("student")
+@shared.json_option
+def values(as_json: bool, **flags: Any) -> None:
+    """Show resolved parameters."""
+    resolved, sources = shared.resolve("student", flags, "rte")
+    shared.emit({"beta": resolved.beta, "source": sources["beta"]}, as_json, f"{resolved.beta}")
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(group, list(arguments))
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No params.yaml but the test's own."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("named", "Error: what and why\n"),
+        ("full", "Error: out/file: the disk is full (No space left on device). Nothing unfinished"),
+        ("denied", "Error: out/file: Permission denied\n"),
+        ("bare", "Error: just text\n"),
+        ("stopped", "Error: interrupted; nothing unfinished was published.\n"),
+    ],
+)
+def test_expected_failures_are_one_message_and_exit_1(kind: str, message: str) -> None:
+    result = run("fail", kind)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(message)
+    assert result.stdout == ""
+
+
+def test_bugs_keep_their_traceback() -> None:
+    assert isinstance(run("fail", "bug").exception, ZeroDivisionError)
+
+
+def test_wrong_usage_exits_2() -> None:
+    assert run("nothing").exit_code == 2
+    assert run("values", "--betta", "1").exit_code == 2
+    assert run("values", "--beta", "much").exit_code == 2
+    assert run("values", "--reduction", "sum").exit_code == 2
+
+
+def test_a_bool_has_two_flags_and_a_choice_lists_its_values() -> None:
+    text = run("values", "-h").stdout
+    assert "--normalize / --no-normalize" in text
+    assert "[pkd2019|paper]" in text
+    assert "[default: 100.0]" in text
+    assert "[default: None]" not in text
+
+
+def test_resolve_tells_sources_on_stderr_alone() -> None:
+    Path("params.yaml").write_text("student: {beta: 5, tasks: {rte: {alpha: 0.1}}}")
+    result = run("values", "--epochs", "2", "--no-normalize")
+    assert result.stdout == "5.0\n"
+    assert "  beta = 5.0  (params.yaml: student)\n" in result.stderr
+    assert "  alpha = 0.1  (params.yaml: student.tasks.rte)\n" in result.stderr
+    assert "  epochs = 2  (flag)\n" in result.stderr
+    assert "  normalize = False  (flag)\n" in result.stderr
+    assert "temperature=10.0" in result.stderr.splitlines()[-1]
+
+
+def test_json_is_json_alone() -> None:
+    result = run("values", "--json")
+    assert json.loads(result.stdout) == {"beta": 100.0, "source": "default"}
+
+
+def test_version_and_help() -> None:
+    assert run("--version").stdout.startswith("pkd-test, version ")
+    assert run("-h").stdout == run("--help").stdout
+    assert "Group text." in run("-h").stdout
+
+
+def test_own_tasks_come_from_the_parameters_file() -> None:
+    Path("params.yaml").write_text("tasks: {own: {text: t, labels: [a, b]}}")
+    assert shared.task_named("own").label_names == ("a", "b")
+    assert shared.task_named("rte").name == "rte"
+
+
+@pytest.mark.parametrize("module", ["stages.cli", "stages.data"])
+def test_help_loads_nothing_heavy(module: str) -> None:
+    code = f"import sys, {module}; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert not {"torch", "pyarrow", "datasets", "transformers", "numpy", "rich"} & set(
+        loaded.stdout.split()
+    )
+
+
+class Clock:
+    """A clock that is moved by hand."""
+
+    now = 100.0
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of progress lines."""
+    clock = Clock()
+    monkeypatch.setattr(shared, "time", clock)
+    return clock
+
+
+def test_plain_lines_now_and_then_with_rates_and_time_left(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with shared.progress() as tick:
+        for done in (10, 20, 30, 40):  # a run resumed at row 10 of 40
+            tick("rows", done, 40, rows=done, loss=0.5)
+            clock.now += 10.0
+    assert capsys.readouterr().err.splitlines() == [
+        "rows: 20/40, 1 rows/s, loss 0.5, 20 s left",
+        "rows: 30/40, 1 rows/s, loss 0.5, 10 s left",
+        "rows: 40/40, 1 rows/s, loss 0.5",
+    ]
+
+
+def test_quick_work_is_one_line(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with shared.progress() as tick:
+        for done in range(1, 101):
+            clock.now += 0.01
+            tick("steps", done, 100)
+    assert capsys.readouterr().err == "steps: 100/100\n"
+
+
+def test_a_terminal_gets_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    import rich.console
+
+    screen = io.StringIO()
+    terminal = rich.console.Console(file=screen, force_terminal=True, width=100)
+    monkeypatch.setattr(rich.console, "Console", lambda **_: terminal)
+    with shared.progress() as tick:
+        tick("reading", 1, 3, tokens=10)
+        tick("reading", 3, 3, tokens=30, loss=0.25)
+        tick("writing", 1, 1)
+    shown = screen.getvalue()
+    assert "reading" in shown
+    assert "3/3" in shown
+    assert "loss 0.25" in shown
+    assert "writing" in shown
