@@ -21,9 +21,9 @@ LABELS = ("entailment", "not_entailment")
 SPECIAL_WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 ROLES = (("anna", "dora"), ("ben", "emil"), ("rex", "mia"))
 THINGS = tuple(
-    "apron badge bell belt bonnet cap cape coat collar crown fez glove hat mask ring scarf "
-    "shawl tie vest wig".split()
-)  # noqa: SIM905
+    "apron badge bell belt bonnet boots bow brooch cap cape chain cloak coat collar crown fez "
+    "glove hat hood mask muffler ring robe scarf shawl tie tunic veil vest wig".split()
+)
 LINK_WORDS = (".", "and", "swap", "the", "wears")
 
 SWAPS = {1: 0.3, 2: 0.7}

@@ -51,12 +51,9 @@ class DataParams:
         None, "Keep only this many training rows, drawn with --seed.", at_least=1
     )
     seed: int = option(0, "Seed of the draw, and of the demo's grammar.", at_least=0)
-    # the demo's grammar has no more different pairs than this
-    train_rows: int = option(8000, "Training rows of the demo task.", at_least=2, at_most=10_000)
-    validation_rows: int = option(
-        2000, "Validation rows of the demo task.", at_least=2, at_most=2000
-    )
-    test_rows: int = option(500, "Test rows of the demo task.", at_least=2, at_most=2000)
+    train_rows: int = option(8000, "Training rows of the demo task.", at_least=2)
+    validation_rows: int = option(1000, "Validation rows of the demo task.", at_least=2)
+    test_rows: int = option(500, "Test rows of the demo task.", at_least=2)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,7 +80,8 @@ def test_a_student_learns_the_same_from_the_cache_as_from_the_live_teacher(
     assert len(from_cache) == len(from_live) == 3 * 10
     assert set(from_cache[0]) == ({"ce", "kd", "total"} | ({"pt"} if layers else set()))
     for one, other in zip(from_cache, from_live, strict=True):
-        assert one == pytest.approx(other, abs=tolerance)
+        # a loss of 10 has float32 neighbours 1e-6 away, so the tolerance is relative there
+        assert one == pytest.approx(other, abs=tolerance, rel=1e-6)
     start = run_start(world, params)
     assert max(float((live_weights[n] - start[n]).abs().max()) for n in start) > 1e-3
     for name, weight in live_weights.items():

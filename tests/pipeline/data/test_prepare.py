@@ -183,9 +183,17 @@ def test_the_demo_needs_no_source(tmp_path: Path) -> None:
     assert prepared.table("test")["label"].null_count == 0
 
 
-def test_the_grammar_has_as_many_rows_as_the_parameters_allow() -> None:
-    limits = {each.name: each.metadata["limits"]["at_most"] for each in fields(DataParams)}
-    rows = {name: limits[name] for name in ("train_rows", "validation_rows", "test_rows")}
-    source = read_source(BUILT_IN["demo"], DataParams(**rows))
-    counts = [split.table.num_rows for split in source.splits.values()]
-    assert counts == list(rows.values())
+def test_the_demos_default_rows_exist() -> None:
+    splits = read_source(BUILT_IN["demo"], DataParams()).splits
+    counts = {name: split.table.num_rows for name, split in splits.items()}
+    rows = {each.name: each.default for each in fields(DataParams)}
+    assert counts == {name: rows[f"{name}_rows"] for name in ("train", "validation", "test")}
+
+
+def test_more_demo_rows_than_the_grammar_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_many(**_: int) -> None:
+        raise ValueError("test: no 9 distinct pairs")
+
+    monkeypatch.setattr("pipeline.data.demo.demo_splits", too_many)
+    with pytest.raises(DataError, match=r"not that many rows \(test: no 9 .*ask for fewer"):
+        read_source(BUILT_IN["demo"], DEMO)
