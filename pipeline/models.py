@@ -57,8 +57,10 @@ def quiet_libraries() -> None:
 
 def is_hub_id(name: str) -> bool:
     """Whether a model name means the hub: it is no folder here, and has the form `owner/name`."""
-    looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1
-    return not Path(name).expanduser().is_dir() and not looks_like_path
+    path = Path(name).expanduser()
+    looks_like_path = name.startswith((".", "/", "~", "data/")) or name.count("/") > 1
+    beside_others = path.parent != Path() and path.parent.is_dir()
+    return not (path.is_dir() or looks_like_path or beside_others)
 
 
 def load_config(name: str) -> Any:

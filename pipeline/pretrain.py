@@ -1,8 +1,12 @@
-"""Pretrain the demo's small base BERT: masked language modelling on the demo grammar.
+"""Pretrain the demo's small base BERT on the demo grammar, as BERT was: two objectives.
+
+Masked language modelling on stories with their conclusions; and, on the shortest stories only, the
+sentence pair objective: does this conclusion belong to this story? Without the second a fine-tuned
+[CLS] does not find its way to the conclusion in any short time.
 
 The model is grown while it learns (Gong et al., Efficient Training of BERT by Progressively
-Stacking, 2019): a third of the layers read short stories, then two thirds, then all of them longer
-ones. A new layer starts as the identity, so that it disturbs nothing, and early steps are cheap.
+Stacking, 2019): first a third of its layers, then two thirds, then all. A new layer starts as the
+identity, so that it disturbs nothing, and the early steps are cheap.
 
 Shapes: B passages in a batch, T tokens.
 """
@@ -23,12 +27,13 @@ from transformers import BertConfig, BertForPreTraining, BertTokenizerFast
 from pipeline.demo import MAX_TOKENS, SWAPS, Passage, demo_corpus, demo_vocabulary
 
 OnStep = Callable[[int, int, float], None]
+History = list[tuple[float, float]]  # loss and masked accuracy of each step
 
 IGNORED = -100
 """The label that cross-entropy leaves out."""
 
 TAIL_STEPS = 50
-"""The loss and accuracy of the record are means over this many last steps."""
+"""The record's loss and accuracy are means over this many last steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +53,7 @@ class PretrainSettings:
     initializer_range: float = 0.17
     """Standard deviation of the first weights: narrow layers need more than BERT's 0.02."""
     steps: int = 1500
-    """Optimizer steps, a fifth of them with a third of the layers, two fifths with two thirds."""
+    """Optimizer steps: a fifth with a third of the layers, three fifths with two thirds."""
     batch_size: int = 32
     """Passages in a step."""
     learning_rate: float = 1e-3
@@ -56,43 +61,37 @@ class PretrainSettings:
     warmup_steps: int = 60
     """Steps of linear warm-up, at the start and after each growth."""
     pair_swaps: int = 1
-    """Stories of at most this many swaps also train the sentence-pair objective."""
+    """Stories of at most this many swaps also train the sentence pair objective."""
 
 
 class Stage(NamedTuple):
-    """One part of the training: how many layers, for how many steps, on how many swaps."""
+    """One part of the training: with how many layers, for how many steps."""
 
     layers: int
     steps: int
-    swaps: tuple[int, ...]
+
+
+class Row(NamedTuple):
+    """One passage, partly hidden."""
+
+    words: list[str]
+    """Words as shown, special ones included."""
+    asked: list[str | None]
+    """The true word where it is to be predicted, else None."""
+    place: int
+    """Place of the conclusion's first word, the wearer."""
+    pair: int
+    """0 if the conclusion shown belongs to the story, 1 if not, IGNORED if not asked."""
 
 
 class Batch(NamedTuple):
-    """Corrupted passages with the words that were there."""
+    """Rows as ids; labels_BT and pairs_B hold IGNORED where nothing is asked."""
 
     inputs_BT: Tensor
     types_BT: Tensor
     mask_BT: Tensor
     labels_BT: Tensor
-    """The true word where it is to be predicted, else IGNORED."""
     pairs_B: Tensor
-    """0 where the conclusion shown belongs to the story, 1 where it does not, IGNORED if hidden."""
-
-
-def growth(settings: PretrainSettings) -> list[Stage]:
-    """Return the stages: a third, two thirds and all of the layers, with ever longer stories."""
-    thirds = [max(1, settings.layers * part // 3) for part in (1, 2, 3)]
-    steps = [settings.steps // 5, 2 * settings.steps // 5]
-    steps.append(settings.steps - sum(steps))
-    longest = [min(2, max(SWAPS)), max(SWAPS), max(SWAPS)]
-    swaps = [tuple(range(1, top + 1)) for top in longest]
-    return [Stage(*stage) for stage in zip(thirds, steps, swaps, strict=True)]
-
-
-def demo_tokenizer() -> BertTokenizerFast:
-    """Return a tokenizer of the demo's whole words."""
-    vocabulary = {word: number for number, word in enumerate(demo_vocabulary())}
-    return BertTokenizerFast(vocab=vocabulary, model_max_length=MAX_TOKENS)
 
 
 def pretrain_base(
@@ -106,32 +105,78 @@ def pretrain_base(
         on_step: called with (steps done, steps in all, loss) after each step.
 
     Returns:
-        A record: settings, parameter count, and loss and masked accuracy over the last steps.
+        A record: settings, parameter count, and the loss (nats per hidden word) and accuracy of
+        masked language modelling over the last steps.
     """
     settings = settings or PretrainSettings()
     torch.manual_seed(settings.seed)
-    model = BertForPreTraining(_config(settings, dropout=0.0))
-    _start_upper_layers_as_identity(model, above=growth(settings)[0].layers)
+    model = BertForPreTraining(_config(settings))
+    _start_as_identity(model.bert.encoder.layer[growth(settings)[0].layers :])
     history = _train(model, settings, on_step)
-    model.config.update(_dropout(settings.dropout))
+    model.config.hidden_dropout_prob = settings.dropout
+    model.config.attention_probs_dropout_prob = settings.dropout
     model.save_pretrained(out)
     demo_tokenizer().save_pretrained(out)
-    return _record(model, settings, history)
-
-
-def _record(
-    model: BertForPreTraining, settings: PretrainSettings, history: Sequence[tuple[float, float]]
-) -> dict[str, Any]:
     losses, accuracies = zip(*history[-TAIL_STEPS:], strict=True)
     return {
         "loss": sum(losses) / len(losses),
         "masked_accuracy": sum(accuracies) / len(accuracies),
-        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "parameters": model.num_parameters(),
         "settings": asdict(settings),
     }
 
 
-def _config(settings: PretrainSettings, *, dropout: float) -> BertConfig:
+def demo_tokenizer() -> BertTokenizerFast:
+    """Return a tokenizer of the demo's whole words."""
+    vocabulary = {word: number for number, word in enumerate(demo_vocabulary())}
+    return BertTokenizerFast(vocab=vocabulary, model_max_length=MAX_TOKENS)
+
+
+def growth(settings: PretrainSettings) -> list[Stage]:
+    """Return the stages: a third, two thirds and all of the layers; the middle one is longest.
+
+    There the conclusions are learnt, which leaves the last third free to carry them to [CLS].
+    """
+    layers = [max(1, settings.layers * part // 3) for part in (1, 2, 3)]
+    steps = [settings.steps // 5, 3 * settings.steps // 5]
+    steps.append(settings.steps - sum(steps))
+    return [Stage(*stage) for stage in zip(layers, steps, strict=True)]
+
+
+def hide(rng: random.Random, passage: Passage, *, pair_swaps: int) -> Row:
+    """Hide the wearer of the conclusion, and one word in fifty of the story.
+
+    As in BERT a hidden word may show as [MASK], as another word or as itself, so that the model
+    learns to doubt what it reads; the other word is a rival, the mistake that matters.
+    """
+    story, conclusion = passage.story.split(), passage.conclusion.split()
+    words = ["[CLS]", *story, "[SEP]", *conclusion, "[SEP]"]
+    place = len(story) + 2
+    asked: list[str | None] = [None] * len(words)
+    for spot in [place, *(i for i in range(1, place - 1) if rng.random() < 0.02)]:
+        asked[spot], words[spot] = words[spot], "[MASK]"
+    pair = rng.choice((IGNORED, 0, 1))
+    if pair != IGNORED:
+        words[place] = rng.choice(passage.rivals) if pair else conclusion[0]
+    return Row(words, asked, place, pair if story.count("swap") <= pair_swaps else IGNORED)
+
+
+def tensors(rows: Sequence[Row]) -> Batch:
+    """Return the rows as ids, padded to the longest."""
+    ids = {word: number for number, word in enumerate(demo_vocabulary())}
+    width = max(len(row.words) for row in rows)
+    inputs, types, labels = [], [], []
+    for row in rows:
+        padding = width - len(row.words)
+        inputs.append([ids[word] for word in row.words] + [0] * padding)
+        types.append([0] * row.place + [1] * (len(row.words) - row.place) + [0] * padding)
+        labels.append([IGNORED if w is None else ids[w] for w in row.asked] + [IGNORED] * padding)
+    inputs_BT, pairs_B = torch.tensor(inputs), torch.tensor([row.pair for row in rows])
+    mask_BT = (inputs_BT != 0).long()
+    return Batch(inputs_BT, torch.tensor(types), mask_BT, torch.tensor(labels), pairs_B)
+
+
+def _config(settings: PretrainSettings) -> BertConfig:
     return BertConfig(
         vocab_size=len(demo_vocabulary()),
         hidden_size=settings.hidden_size,
@@ -140,37 +185,35 @@ def _config(settings: PretrainSettings, *, dropout: float) -> BertConfig:
         intermediate_size=4 * settings.hidden_size,
         max_position_embeddings=MAX_TOKENS,
         initializer_range=settings.initializer_range,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
         pad_token_id=0,
-        **_dropout(dropout),
     )
 
 
-def _dropout(rate: float) -> dict[str, Any]:
-    return {"hidden_dropout_prob": rate, "attention_probs_dropout_prob": rate}
-
-
 @torch.no_grad()
-def _start_upper_layers_as_identity(model: BertForPreTraining, *, above: int) -> None:
-    for layer in model.bert.encoder.layer[above:]:
+def _start_as_identity(layers: torch.nn.ModuleList) -> None:
+    for layer in layers:
         layer.attention.output.dense.weight.zero_()
         layer.output.dense.weight.zero_()
 
 
 def _train(
     model: BertForPreTraining, settings: PretrainSettings, on_step: OnStep | None
-) -> list[tuple[float, float]]:
-    """Train in place through all stages; return (loss, masked accuracy) of every step."""
+) -> History:
     every_layer = model.bert.encoder.layer
     optimizer = torch.optim.AdamW(
         model.parameters(), settings.learning_rate, betas=(0.9, 0.98), fused=True
     )
-    history: list[tuple[float, float]] = []
+    history: History = []
     model.train()
     for stage in growth(settings):
         model.bert.encoder.layer = every_layer[: stage.layers]
-        for number, batch in enumerate(_batches(settings, stage)):
-            rate = _rate(settings, len(history), number)
-            history.append(_step(model, optimizer, batch, settings.learning_rate * rate))
+        read = len(history) * settings.batch_size
+        for number, batch in enumerate(_batches(settings, stage, read)):
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * _rate(settings, len(history), number)
+            history.append(_step(model, optimizer, batch))
             if on_step:
                 on_step(len(history), settings.steps, history[-1][0])
     model.bert.encoder.layer = every_layer
@@ -185,73 +228,27 @@ def _rate(settings: PretrainSettings, done: int, done_in_stage: int) -> float:
 
 
 def _step(
-    model: BertForPreTraining, optimizer: torch.optim.Optimizer, batch: Batch, rate: float
+    model: BertForPreTraining, optimizer: torch.optim.Optimizer, batch: Batch
 ) -> tuple[float, float]:
-    output = model(
-        input_ids=batch.inputs_BT,
-        token_type_ids=batch.types_BT,
-        attention_mask=batch.mask_BT,
-    )
-    words = F.cross_entropy(output.prediction_logits.flatten(0, 1), batch.labels_BT.flatten())
-    judged = batch.pairs_B != IGNORED
-    pairs = F.cross_entropy(
-        output.seq_relationship_logits, batch.pairs_B, reduction="sum"
-    ) / max(1, int(judged.sum()))
-    loss = words + pairs
-    optimizer.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.step()
+    """Take one step; return loss and accuracy of the hidden words."""
+    output = model(batch.inputs_BT, batch.mask_BT, batch.types_BT)
     asked = batch.labels_BT != IGNORED
-    right = output.prediction_logits.argmax(-1)[asked] == batch.labels_BT[asked]
-    return words.item(), right.float().mean().item()
+    logits, labels = output.prediction_logits[asked], batch.labels_BT[asked]
+    loss = F.cross_entropy(logits, labels)
+    judged = (batch.pairs_B != IGNORED).sum().clamp(min=1)  # a batch may ask for none
+    pair_losses = F.cross_entropy(output.seq_relationship_logits, batch.pairs_B, reduction="sum")
+    optimizer.zero_grad()
+    (loss + pair_losses / judged).backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return loss.item(), (logits.argmax(-1) == labels).float().mean().item()
 
 
-def _batches(settings: PretrainSettings, stage: Stage) -> Iterator[Batch]:
-    count = stage.steps * settings.batch_size
-    passages = demo_corpus(seed=settings.seed, passages=count, swaps=stage.swaps)
-    rng = random.Random(f"masks {settings.seed} {stage}")  # noqa: S311 - not for secrets
-    ids = {word: number for number, word in enumerate(demo_vocabulary())}
-    for start in range(0, count, settings.batch_size):
-        rows = [_corrupt(rng, passage, settings.pair_swaps) for passage in passages[start : start + settings.batch_size]]
-        yield _tensors(rows, ids)
-
-
-Row = tuple[list[str], list[str | None], int, int]
-"""Words as shown, true words where asked (None elsewhere), place of the conclusion, its truth."""
-
-
-def _corrupt(rng: random.Random, passage: Passage, pair_swaps: int) -> Row:
-    """Hide the wearer of the conclusion, and one word in fifty of the story.
-
-    As in BERT the hidden word may show as [MASK], as another word or as itself, so that the model
-    learns to doubt what it reads; the other word is a rival, the mistake that matters.
-    """
-    story, conclusion = passage.story.split(), passage.conclusion.split()
-    words = ["[CLS]", *story, "[SEP]", *conclusion, "[SEP]"]
-    place = len(story) + 2
-    asked: list[str | None] = [None] * len(words)
-    for spot in [place, *(i for i in range(1, place - 1) if rng.random() < 0.02)]:
-        asked[spot], words[spot] = words[spot], "[MASK]"
-    pair = rng.choice((IGNORED, 0, 1))
-    if pair != IGNORED:
-        words[place] = rng.choice(passage.rivals) if pair else conclusion[0]
-    if passage.story.count("swap") > pair_swaps:
-        pair = IGNORED
-    return words, asked, place, pair
-
-
-def _tensors(rows: Sequence[Row], ids: dict[str, int]) -> Batch:
-    width = max(len(words) for words, *_ in rows)
-    inputs, types, labels = [], [], []
-    for words, asked, place, _ in rows:
-        padding = width - len(words)
-        inputs.append([ids[word] for word in words] + [0] * padding)
-        types.append([0] * place + [1] * (len(words) - place) + [0] * padding)
-        labels.append([IGNORED if w is None else ids[w] for w in asked] + [IGNORED] * padding)
-    inputs_BT = torch.tensor(inputs)
-    pairs_B = torch.tensor([row[-1] for row in rows])
-    mask_BT = (inputs_BT != 0).long()
-    return Batch(inputs_BT, torch.tensor(types), mask_BT, torch.tensor(labels), pairs_B)
+def _batches(settings: PretrainSettings, stage: Stage, skip: int) -> Iterator[Batch]:
+    """Yield the stage's batches, after the skipped passages, which earlier stages have read."""
+    count, size = stage.steps * settings.batch_size, settings.batch_size
+    corpus = demo_corpus(seed=settings.seed, passages=skip + count, swaps=sorted(SWAPS))[skip:]
+    rng = random.Random(f"masks {settings.seed} {skip}")  # noqa: S311 - not for secrets
+    for start in range(0, count, size):
+        chunk = corpus[start : start + size]
+        yield tensors([hide(rng, passage, pair_swaps=settings.pair_swaps) for passage in chunk])

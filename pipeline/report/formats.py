@@ -34,14 +34,14 @@ def percent_fine(share: float) -> str:
     return f"{100 * share:.1f}{KEEP}%"
 
 
-def scaled(value: float, units: tuple[str, ...]) -> str:
+def scaled(value: int, units: tuple[str, ...]) -> str:
     """Three digits and the unit, of units a thousandfold apart: 11.2 M."""
-    size = float(value)
-    for unit in units[:-1]:
-        if abs(size) < 999.5:
-            return f"{_three(size)}{KEEP}{unit}".strip()
+    size, rest = float(value), list(units)
+    while abs(size) >= 999.5 and len(rest) > 1:
         size /= 1000
-    return f"{_three(size)}{KEEP}{units[-1]}"
+        rest.pop(0)
+    digits = f"{size:.0f}" if rest[0] == units[0] or abs(size) >= 99.95 else f"{size:#.3g}"
+    return f"{digits}{KEEP}{rest[0]}".strip()
 
 
 def parameters(value: int) -> str:
@@ -83,7 +83,3 @@ def counted(number: int, noun: str) -> str:
 def listed(items: list[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
-
-
-def _three(value: float) -> str:
-    return f"{value:.3g}" if abs(value) < 99.95 else f"{value:.0f}"

@@ -122,10 +122,8 @@ def _score_pictures(found: TaskFindings, slug: str, styles: Mapping[str, Style])
         Picture(slug=f"{slug}-scores", label=f"{found.task}: scores by strategy and seed", svg=dots)
     ]
     if len({group.depth for group in found.groups}) > 1:
-        parameters = found.teachers[0].parameters
-        star = (parameters, reference) if parameters and reference is not None else None
         lines = draw_score_by_size(
-            found.groups, styles, star, metric=found.metric, slug=f"{slug}-size"
+            found.groups, styles, reference, metric=found.metric, slug=f"{slug}-size"
         )
         label = f"{found.task}: score against parameters"
         pictures.append(Picture(slug=f"{slug}-size", label=label, svg=lines))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.report.figures.svg import (
+    EndLabel,
     drawing,
     end_labels,
     panel,
@@ -81,13 +82,16 @@ def draw_curves(
         for index, (curve, label) in enumerate(zip(curves, labels, strict=True)):
             style = styles[curve.group.strategy]
             _draw(axes, curve, style, scale, _dash(curves, index))
-            ends.append((curve.samples[-1].mean * scale, label, style.color))
+            last = curve.samples[-1].mean * scale
+            ends.append(EndLabel(curve.epochs[-1], last, label, style.color))
         if reference:
             axes.axhline(
                 reference[0] * scale, color=MUTED.light, linewidth=1, linestyle=(0, (4, 3))
             )
-            ends.append((reference[0] * scale, reference[1], MUTED.light))
         _epoch_axis(axes, curves)
+        if reference:
+            right = axes.get_xlim()[1]
+            ends.append(EndLabel(right, reference[0] * scale, reference[1], MUTED.light))
         end_labels(axes, ends)
         return to_svg(figure, slug)
 

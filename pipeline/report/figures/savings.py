@@ -7,7 +7,15 @@ from typing import Any
 
 from pipeline.report import formats
 from pipeline.report.cost import Cost
-from pipeline.report.figures.svg import drawing, end_labels, panel, room_for, title, to_svg
+from pipeline.report.figures.svg import (
+    EndLabel,
+    drawing,
+    end_labels,
+    panel,
+    room_for,
+    title,
+    to_svg,
+)
 from pipeline.report.palette import STYLES
 
 HEIGHT = 220.0
@@ -20,12 +28,13 @@ def draw_savings(cost: Cost, *, slug: str) -> str:
     cached = cost.build_seconds / unit
     students = range(len(live))
     live_ink, cached_ink = STYLES["kd"].color, STYLES["skip"].color
+    last = cost.students
     labels = (
-        (live[-1], f"live: {formats.seconds(cost.live_seconds)}", live_ink),
-        (cached, f"cache: {formats.seconds(cost.build_seconds)}", cached_ink),
+        EndLabel(last, live[-1], f"live: {formats.seconds(cost.live_seconds)}", live_ink),
+        EndLabel(last, cached, f"cache: {formats.seconds(cost.build_seconds)}", cached_ink),
     )
     with drawing():
-        figure, axes = panel(HEIGHT, left=40, right=room_for([label for _, label, _ in labels]))
+        figure, axes = panel(HEIGHT, left=40, right=room_for([label.text for label in labels]))
         title(figure, f"Teacher time in {name}, by students trained", HEIGHT)
         axes.fill_between(students, cached, live, color=live_ink, alpha=0.08, linewidth=0)
         axes.plot(students, live, color=live_ink)

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.report import formats
 from pipeline.report.figures.svg import (
+    EndLabel,
     drawing,
     end_labels,
     panel,
@@ -21,6 +22,8 @@ from pipeline.report.tables import Group
 
 ROW = 21.0
 TOP, BOTTOM = 44.0, 34.0
+TEACHER = "teacher"
+ASIDE = 0.006  # of the parameters, between neighbouring strategies
 
 
 def draw_scores(
@@ -116,7 +119,7 @@ def _teacher_line(axes: Any, teacher: float | None, top: float) -> None:
 def draw_score_by_size(
     groups: Sequence[Group],
     styles: Mapping[str, Style],
-    teacher: tuple[int, float] | None,
+    teacher: float | None,
     *,
     metric: str,
     slug: str,
@@ -126,7 +129,7 @@ def draw_score_by_size(
     Args:
         groups: of two depths or more.
         styles: by strategy.
-        teacher: its parameters and score.
+        teacher: its score, drawn as a dashed line.
         metric: for the title.
         slug: unique on the page.
     """
@@ -134,29 +137,32 @@ def draw_score_by_size(
     lines: dict[str, list[Group]] = {}
     for group in groups:
         lines.setdefault(group.label, []).append(group)
-    names = {label: shortened(label, 16) for label in lines}
     with drawing():
-        figure, axes = panel(height, left=34, right=room_for([*names.values(), "teacher"]))
-        title(figure, f"Validation {metric} ×100, by millions of parameters", height)
-        ends = []
-        for label, members in lines.items():
-            style = styles[members[0].strategy]
-            _line(axes, members, style)
-            ends.append((100 * members[-1].score.mean, names[label], style.color))
-        if teacher:
-            axes.plot(
-                teacher[0] / 1e6, 100 * teacher[1], marker="*", markersize=11, color=TEXT.light
-            )
-            ends.append((100 * teacher[1], "teacher", TEXT.light))
+        figure, axes = panel(height, left=34, right=room_for([*map(_short, lines), TEACHER]))
+        title(figure, f"Validation {metric} ×100, by parameters", height)
+        ends = [
+            _line(axes, members, styles[members[0].strategy], place - (len(lines) - 1) / 2)
+            for place, members in enumerate(lines.values())
+        ]
+        if teacher is not None:
+            axes.axhline(100 * teacher, color=MUTED.light, linewidth=1, linestyle=(0, (4, 3)))
+            ends.append(EndLabel(axes.get_xlim()[1], 100 * teacher, TEACHER, MUTED.light))
         axes.set_xlabel("million parameters")
         end_labels(axes, ends)
         return to_svg(figure, slug)
 
 
-def _line(axes: Any, members: Sequence[Group], style: Style) -> None:
+def _short(label: str) -> str:
+    return shortened(label, 16)
+
+
+def _line(axes: Any, members: Sequence[Group], style: Style, place: float) -> EndLabel:
+    """One strategy, moved aside a little so that its deviations are not under another's."""
+    x = [group.runs[0].parameters / 1e6 * (1 + ASIDE * place) for group in members]
+    y = [100 * group.score.mean for group in members]
     axes.errorbar(
-        [group.runs[0].parameters / 1e6 for group in members],
-        [100 * group.score.mean for group in members],
+        x,
+        y,
         yerr=[100 * (group.score.std or 0.0) for group in members],
         color=style.color,
         marker=style.marker,
@@ -164,3 +170,4 @@ def _line(axes: Any, members: Sequence[Group], style: Style) -> None:
         elinewidth=1,
         capsize=0,
     )
+    return EndLabel(x[-1], y[-1], _short(members[0].label), style.color)

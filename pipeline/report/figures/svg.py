@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -48,6 +49,19 @@ RC = {
     "ytick.labelsize": FONT_SIZE,
     "ytick.major.size": 0,
 }
+
+
+LEADER_LINE = {"arrowstyle": "-", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0}
+
+
+@dataclass(frozen=True)
+class EndLabel:
+    """A text that names the point (x, y), in data coordinates."""
+
+    x: float
+    y: float
+    text: str
+    color: str
 
 
 @contextmanager
@@ -122,40 +136,41 @@ def _collide(low: tuple[float, int], high: tuple[float, int], gap: float) -> boo
     return high[0] - low[0] < gap * (low[1] + high[1]) / 2 - 1e-9
 
 
-def end_labels(axes: Any, labels: Sequence[tuple[float, str, str]]) -> None:
-    """Write (y value, text, colour) at the right end of an axes, moved apart where they collide.
+def end_labels(axes: Any, labels: Sequence[EndLabel]) -> None:
+    """Write labels beside an axes, moved apart where they collide.
 
-    A hair line leads from the value to its label.
+    A hair line leads from each point to its label.
     """
-    x = axes.get_xlim()[1]  # settles the limits that the transforms below depend on
-    to_units, to_data = axes.transData.transform, axes.transData.inverted().transform
-    low, high = (float(to_units((x, y))[1]) for y in sorted(axes.get_ylim()))
-    dots = [float(to_units((x, value))[1]) for value, _, _ in labels]
-    gap = LABEL_GAP * axes.figure.dpi / POINTS_PER_INCH
-    for dot, (value, text, color) in zip(spread(dots, gap, low, high), labels, strict=True):
-        y = float(to_data((0, dot))[1])
-        at = {"textcoords": "offset points", "va": "center", "annotation_clip": False}
-        axes.annotate(text, (x, y), (LEADER + 2, 0), color=color, **at)
-        start, end = _in_units(axes, x, value), _in_units(axes, x, y)
+    right = axes.get_xlim()[1]  # settles the limits that the transforms below depend on
+    low, high = sorted(_on_figure(axes, right, y)[1] for y in axes.get_ylim())
+    ends = [_on_figure(axes, label.x, label.y) for label in labels]
+    places = spread([y for _, y in ends], LABEL_GAP, low, high)
+    start = _on_figure(axes, right, 0)[0]
+    for label, end, place in zip(labels, ends, places, strict=True):
+        axes.annotate(
+            label.text,
+            (label.x, label.y),
+            (start - end[0] + LEADER + 2, place - end[1]),
+            textcoords="offset points",
+            va="center",
+            color=label.color,
+            annotation_clip=False,
+        )
         axes.annotate(
             "",
-            (x, value),
-            (LEADER, end - start),
-            annotation_clip=False,
+            (label.x, label.y),
+            (start - end[0] + LEADER, place - end[1]),
             textcoords="offset points",
-            arrowprops={
-                "arrowstyle": "-",
-                "color": color,
-                "linewidth": 0.7,
-                "shrinkA": 0,
-                "shrinkB": 0,
-            },
+            annotation_clip=False,
+            arrowprops={**LEADER_LINE, "color": label.color},
         )
 
 
-def _in_units(axes: Any, x: float, y: float) -> float:
-    """Height of a point on the figure, in units."""
-    return float(axes.transData.transform((x, y))[1]) * POINTS_PER_INCH / float(axes.figure.dpi)
+def _on_figure(axes: Any, x: float, y: float) -> tuple[float, float]:
+    """A point's place on the figure, in units."""
+    dots = axes.transData.transform((x, y))
+    scale = POINTS_PER_INCH / float(axes.figure.dpi)
+    return float(dots[0]) * scale, float(dots[1]) * scale
 
 
 def to_svg(figure: Any, slug: str) -> str:

@@ -67,8 +67,8 @@ def test_every_strategy_is_in_both_pages(grid: dict[str, str]) -> None:
         for strategy in ("finetune", "kd", "skip", "last", "layers 2,4", "teacher rte"):
             assert strategy in page
         assert "2 layers: skip scores highest, 67.0 ± 1.4 over 2 seeds (96 % of the" in page
-    assert "| skip | 2 | 67.0 ± 1.4 | 2 | 95.7 % | 10 k | 40 kB |" in grid["report.md"]
-    assert "| teacher rte | 4 | 70.0 |  |  | 20 k | 80 kB |" in grid["report.md"]
+    assert "| skip | 2 | 67.0 ± 1.4 | 2 | 95.7 % | 10.0 k | 40.0 kB |" in grid["report.md"]
+    assert "| teacher rte | 4 | 70.0 |  |  | 20.0 k | 80.0 kB |" in grid["report.md"]
 
 
 def test_costs_stand_in_the_page(grid: dict[str, str]) -> None:
@@ -193,7 +193,7 @@ def test_a_missing_teacher_is_said_in_place(shelf: Shelf) -> None:
     shutil.rmtree(shelf.sources.teachers)
     page = build(shelf)["report.md"]
     assert "_Teacher rte: its folder is not here; its size and speed are left out._" in page
-    assert "| teacher rte | 4 | 70.0 |  |  | 20 k | – |" in page  # from the students' records
+    assert "| teacher rte | 4 | 70.0 |  |  | 20.0 k | – |" in page  # from the students' records
 
 
 def test_another_teacher_in_the_folder_is_noticed(shelf: Shelf) -> None:

@@ -99,7 +99,7 @@ def test_score_by_size_draws_with_and_without_a_teacher(prototype: Shelf) -> Non
             run(prototype, depth=6, parameters=2_000_000),
         ]
     )
-    with_teacher = draw_score_by_size(groups, STYLES, (4_000_000, 0.7), metric="f1", slug="a")
+    with_teacher = draw_score_by_size(groups, STYLES, 0.7, metric="f1", slug="a")
     assert "teacher" in texts(with_teacher)
     assert "teacher" not in texts(draw_score_by_size(groups, STYLES, None, metric="f1", slug="a"))
 

@@ -1,0 +1,86 @@
+"""pytest tests/stages/test_student.py"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from stages.student import cli
+from tests.support.tiny import World
+
+SETTINGS = """
+student:
+  init: enc
+  epochs: 1
+  batch_size: 16
+  student_layers: 2
+"""
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, [str(each) for each in arguments])
+
+
+@pytest.fixture
+def project(world: World, tmp_path: Path) -> Path:
+    shutil.copytree(world.cache16, tmp_path / "data" / "rte.zarr")
+    shutil.copytree(world.encoder, tmp_path / "enc")
+    (tmp_path / "params.yaml").write_text(SETTINGS)
+    return tmp_path
+
+
+def test_fit_and_eval_as_the_readme_writes_them(project: Path) -> None:
+    found = run("fit", "--cache", "data/rte.zarr", "--strategy", "skip")
+    assert found.exit_code == 0, found.output
+    folder = project / "data" / "students" / "rte-skip-2-s0"
+    assert "data/students/rte-skip-2-s0: 2 of 4 layers" in found.stdout
+    assert "at the first step: ce " in found.stderr
+    assert "strategy = skip  (flag)" in found.stderr
+    assert "init = enc  (params.yaml: student)" in found.stderr
+    record = json.loads((folder / "run.json").read_text())
+    assert record["params_from"]["epochs"] == "params.yaml: student"
+    assert record["params_from"]["alpha"] == "default"
+    again = run("fit", "--cache", "data/rte.zarr", "--strategy", "skip")
+    assert "nothing to do" in again.stderr
+    scores = run("eval", folder, "--cache", "data/rte.zarr", "--json")
+    assert json.loads(scores.stdout)["scores"] == record["scores"]
+    unlabelled = run("eval", folder, "--cache", "data/rte.zarr", "--split", "test")
+    assert unlabelled.stdout.strip() == "test: no labels"
+
+
+def test_one_term_that_is_nearly_all_of_the_loss_is_warned_of(project: Path) -> None:
+    found = run("fit", "--cache", "data/rte.zarr", "--beta", "1e6", "--out", "s")
+    assert found.exit_code == 0
+    assert "warning: pt is 100% of the loss" in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (("fit", "--cache", "data/none.zarr"), 1, "data/none.zarr: no such cache"),
+        (("fit", "--cache", "data"), 1, "not a finished cache"),
+        (("fit", "--cache", "data/rte.zarr", "--strategy", "skp"), 1, "Did you mean `skip`"),
+        (("fit", "--cache", "data/rte.zarr", "--strategy", "2,9", "--student-layers", "3"), 1,
+         "layer 9 cannot be matched"),
+        (("fit", "--cache", "data/rte.zarr", "--student-layers", "7"), 1, "deeper"),
+        (("fit", "--cache", "data/rte.zarr", "--reduction", "sum"), 2, "'sum' is not one of"),
+        (("fit", "--cache", "data/rte.zarr", "--alpha", "1.5"), 1, "--alpha: expected at most 1"),
+        (("fit", "--cache", "data/rte.zarr", "--init", "./none"), 1, "./none: no such folder"),
+        (("fit", "--strategy", "skip"), 2, "Missing option '--cache'"),
+        (("eval", "enc", "--cache", "data/rte.zarr"), 1, "not a fine-tuned classifier"),
+        (("eval", "none/x/y", "--cache", "data/rte.zarr"), 1, "no such folder"),
+    ],
+)  # fmt: skip
+def test_mistakes(project: Path, arguments: tuple[Any, ...], code: int, text: str) -> None:
+    found = run(*arguments)
+    assert found.exit_code == code, found.output
+    assert text in found.stderr
+    assert "Traceback" not in found.output
+    assert not (project / "data" / "students").exists() or not list(
+        (project / "data" / "students").glob("[!.]*")
+    )
