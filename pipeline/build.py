@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +14,17 @@ from pipeline.batches import Rows, labels_of
 from pipeline.data import Prepared
 from pipeline.devices import pick_device
 from pipeline.encode import encode
-from pipeline.errors import OutputExistsError, ParamsError
 from pipeline.exactness import row_errors, sample_rows, summarize
 from pipeline.files import folder_size_bytes
-from pipeline.layers import parse_layers
-from pipeline.models import (
-    DEFAULT_MAX_LENGTH,
-    identify_model,
-    identify_tokenizer,
-    is_hub_id,
-    read_teacher_record,
-)
 from pipeline.params import CacheParams
+from pipeline.plan import existing_cache, plan_build
 from pipeline.progress import Tick, silent
-from pipeline.store.format import FORMAT_VERSION, MANIFEST
-from pipeline.store.manifest import Manifest, read_manifest
+from pipeline.store.manifest import Manifest
 from pipeline.store.writer import CacheWriter, Plan
 from pipeline.teacher_check import output_order, require_outputs, require_useful
 from pipeline.teacher_pass import Teacher, load_teacher, run_rows
 
 ERROR_ROWS = 64  # rows per split whose error is measured at build time
-LIBRARIES = ("torch", "transformers", "tokenizers", "zarr", "numcodecs", "numpy", "pyarrow")
 
 Array = np.ndarray[Any, Any]
 
@@ -90,7 +79,7 @@ def build_cache(
     named = params.teacher_labels is not None
     require_outputs(teacher_name, teacher.model.config, prepared.task, named=named)
     plan, described = plan_build(prepared, teacher, params)
-    if existing := _existing(out, plan, overwrite):
+    if existing := existing_cache(out, plan, overwrite):
         return Built(
             manifest=existing,
             existed=True,
@@ -146,119 +135,6 @@ def _notes(writer: CacheWriter) -> tuple[str, ...]:
         return ()
     text = "An unfinished build of another teacher, data or option was set aside in"
     return (f"{text} {writer.set_aside}; delete it when you do not need it.",)
-
-
-def plan_build(
-    prepared: Prepared, teacher: Teacher, params: CacheParams
-) -> tuple[Plan, dict[str, Any]]:
-    """The plan of a build, and the manifest's fields that do not depend on its outcome."""
-    record = read_teacher_record(teacher.name)
-    layers = chosen_layers(params.layers, teacher.layers)
-    max_length = params.max_length or record.get("max_length") or DEFAULT_MAX_LENGTH
-    digest = identify_model(teacher.model)
-    tokenizer = identify_tokenizer(teacher.tokenizer, teacher.name)
-    identity = {
-        "format_version": FORMAT_VERSION,
-        "task": prepared.task.to_dict(),
-        "teacher": digest,
-        "output_order": list(teacher.output_order),
-        "tokenizer": tokenizer["digest"],
-        "data": prepared.digest,
-        "max_length": max_length,
-        "layers": list(layers),
-        "dtype": params.dtype,
-        "compute": params.compute,
-    }
-    plan = Plan(
-        identity=identity,
-        layers=layers,
-        hidden_size=teacher.hidden_size,
-        outputs=prepared.task.num_outputs,
-        dtype=params.dtype,
-        shard_rows=params.shard_rows,
-        batch_tokens=params.batch_tokens,
-    )
-    name = teacher.name if is_hub_id(teacher.name) else Path(teacher.name).resolve().name
-    described = {
-        "task": prepared.task.to_dict(),
-        "teacher": {
-            "name": name,
-            "digest": digest,
-            "output_order": list(teacher.output_order),
-            "layers": teacher.layers,
-            "base": record.get("base"),
-            "parameters": sum(p.numel() for p in teacher.model.parameters()),
-        },
-        "tokenizer": tokenizer,
-        "data_digest": prepared.digest,
-        "max_length": max_length,
-        "compute": params.compute,
-        "versions": {name: version(name).split("+")[0] for name in LIBRARIES},
-    }
-    return plan, described
-
-
-def chosen_layers(text: str, teacher_layers: int) -> tuple[int, ...]:
-    """Parse `--layers`; raises ParamsError for layers that the teacher does not have."""
-    if text == "all":
-        return tuple(range(1, teacher_layers + 1))
-    layers = tuple(sorted(set(parse_layers(text))))
-    if layers[0] < 1 or layers[-1] > teacher_layers:
-        raise ParamsError(
-            f"--layers {text}: the teacher has layers 1..{teacher_layers} "
-            "(the embeddings are the same for every row and are not cached)."
-        )
-    return layers
-
-
-def _existing(out: Path, plan: Plan, overwrite: bool) -> Manifest | None:
-    """The manifest of a cache of the same plan; refuses a different one unless it may go."""
-    if not out.exists():
-        return None
-    if not (out / MANIFEST).exists():
-        if overwrite:
-            return None
-        raise OutputExistsError(
-            f"{out}: exists and is not a cache; choose another --out, or pass --overwrite."
-        )
-    manifest = read_manifest(out)
-    same_layout = (manifest.shard_rows, manifest.batch_tokens) == (
-        plan.shard_rows,
-        plan.batch_tokens,
-    )
-    if manifest.cache_id == plan.cache_id and same_layout:
-        return manifest
-    if overwrite:
-        return None
-    raise OutputExistsError(
-        f"{out}: {_difference(manifest, plan)}; pass --overwrite to replace it."
-    )
-
-
-def _difference(manifest: Manifest, plan: Plan) -> str:
-    """Name the first field in which an existing cache differs from the plan."""
-    has = {
-        "teacher": manifest.teacher["digest"],
-        "tokenizer": manifest.tokenizer["digest"],
-        "data": manifest.data_digest,
-        "max_length": manifest.max_length,
-        "layers": list(manifest.layers),
-        "dtype": manifest.dtype,
-        "compute": manifest.compute,
-        "shard_rows": manifest.shard_rows,
-        "batch_tokens": manifest.batch_tokens,
-        "task": manifest.task,
-    }
-    wants = plan.identity | {"shard_rows": plan.shard_rows, "batch_tokens": plan.batch_tokens}
-    for field, found in has.items():
-        if found != wants[field]:
-            return f"holds a cache with {field} {_short(found)}, asked for {_short(wants[field])}"
-    return "holds a cache with another order of outputs"
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else f"{text[:12]}..."
 
 
 class _Run:

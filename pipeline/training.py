@@ -156,9 +156,7 @@ def make_optimizer(model: Any, settings: FitParams, steps: int) -> tuple[Any, An
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
     fused = all(p.device.type in ("cpu", "cuda") for p in trained)
-    optimizer = torch.optim.AdamW(
-        groups, lr=settings.learning_rate, eps=ADAM_EPSILON, fused=fused
-    )
+    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, eps=ADAM_EPSILON, fused=fused)
     warmup = round(steps * settings.warmup)
     return optimizer, get_linear_schedule_with_warmup(optimizer, warmup, steps)
 

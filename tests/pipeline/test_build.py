@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.build import build_cache, chosen_layers
+from pipeline.build import build_cache
 from pipeline.errors import ModelError, OutputExistsError, ParamsError, TeacherRefusedError
 from pipeline.models import build_classifier
+from pipeline.plan import chosen_layers
 from pipeline.store.check import check_cache
 from pipeline.store.reader import TeacherCache
 from pipeline.tasks import BUILT_IN
@@ -123,7 +124,9 @@ def test_the_same_again_does_nothing_and_another_is_refused(world: World, tmp_pa
         params=replace(CACHE, layers="4,2"),
     )  # fmt: skip
     assert built.existed
-    with pytest.raises(OutputExistsError, match=r"layers \[2, 4\], asked for \[1, 2, 3, 4\]; pass --o"):
+    with pytest.raises(
+        OutputExistsError, match=r"layers \[2, 4\], asked for \[1, 2, 3, 4\]; pass --o"
+    ):
         build(world, out)
     with pytest.raises(OutputExistsError, match="shard_rows 40, asked for 64"):
         build(world, out, layers="2,4", shard_rows=64)
@@ -161,9 +164,7 @@ def test_outputs_in_another_order_are_refused_and_can_be_named(
     names = "not_entailment,entailment"
     with pytest.raises(TeacherRefusedError, match=rf"another order .* --teacher-labels {names}"):
         build(world, tmp_path / "c.zarr", tmp_path / "t", max_length=24)
-    out = build(
-        world, tmp_path / "c.zarr", tmp_path / "t", max_length=24, teacher_labels=names
-    )
+    out = build(world, tmp_path / "c.zarr", tmp_path / "t", max_length=24, teacher_labels=names)
     same = TeacherCache.open(world.cache).logits("train")
     np.testing.assert_allclose(TeacherCache.open(out).logits("train"), same, atol=1e-6)
 

@@ -85,7 +85,9 @@ def test_pretraining_never_reads_a_held_out_story() -> None:
 def test_same_seed_same_pairs_other_seed_other_pairs(splits: dict[str, list[DemoPair]]) -> None:
     assert demo_splits(seed=3, **ROWS) == splits
     assert demo_splits(seed=4, **ROWS)["train"] != splits["train"]
-    assert demo_corpus(seed=0, passages=9, swaps=(1,)) != demo_corpus(seed=1, passages=9, swaps=(1,))
+    assert demo_corpus(seed=0, passages=9, swaps=(1,)) != demo_corpus(
+        seed=1, passages=9, swaps=(1,)
+    )
 
 
 def test_vocabulary_covers_every_word_once(splits: dict[str, list[DemoPair]]) -> None:
@@ -102,7 +104,9 @@ def test_the_longest_pair_is_as_long_as_stated(splits: dict[str, list[DemoPair]]
     assert max(lengths) == MAX_TOKENS
 
 
-def bag_of_words_accuracy(train: list[str], test: list[str], pairs: dict[str, list[DemoPair]]) -> float:
+def bag_of_words_accuracy(
+    train: list[str], test: list[str], pairs: dict[str, list[DemoPair]]
+) -> float:
     counts = CountVectorizer(token_pattern=r"\S+")
     classifier = LogisticRegression(max_iter=200)
     classifier.fit(counts.fit_transform(train), [pair.label for pair in pairs["train"]])

@@ -171,9 +171,7 @@ def test_overwrite_replaces_and_seed_decides(world: World, tmp_path: Path) -> No
     assert not list(tmp_path.glob(".s.partial"))
 
 
-def test_an_interrupted_run_leaves_no_student_and_resumes(
-    world: World, tmp_path: Path
-) -> None:
+def test_an_interrupted_run_leaves_no_student_and_resumes(world: World, tmp_path: Path) -> None:
     fit(world, tmp_path / "whole", epochs=3)
 
     def stop(entry: Any) -> None:
@@ -214,7 +212,9 @@ def test_what_does_not_fit_is_refused_before_training(world: World, tmp_path: Pa
         fit(world, out, init=None)
     with pytest.raises(ModelError, match="has 4 layers, fewer than the 5 asked for"):
         fit(world, out, strategy="kd", student_layers=5)
-    with pytest.raises(ParamsError, match=r"layer 9 cannot be matched; the teacher has layers 1\.\.4"):
+    with pytest.raises(
+        ParamsError, match=r"layer 9 cannot be matched; the teacher has layers 1\.\.4"
+    ):
         fit(world, out, strategy="9", student_layers=2)
     assert not out.exists()
     assert not list(tmp_path.glob(".s.partial"))

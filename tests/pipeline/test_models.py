@@ -101,7 +101,9 @@ def test_cls_states_count_from_one() -> None:
 
 
 def test_an_encoder_without_a_head_is_no_teacher(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"not a fine-tuned classifier; weights missing: .*pkd-tea"):
+    with pytest.raises(
+        ModelError, match=r"not a fine-tuned classifier; weights missing: .*pkd-tea"
+    ):
         load_classifier(str(save_encoder(tmp_path / "e")))
 
 
@@ -119,7 +121,9 @@ def test_a_missing_folder_is_not_looked_for_on_the_hub(name: str) -> None:
 
 def test_a_hub_id_without_a_network_says_so() -> None:
     assert is_hub_id("bert-base-uncased")
-    with pytest.raises(ModelError, match=r"bert-base-uncased: no tokenizer .* the hub \(no network"):
+    with pytest.raises(
+        ModelError, match=r"bert-base-uncased: no tokenizer .* the hub \(no network"
+    ):
         load_tokenizer("bert-base-uncased")
 
 

@@ -33,7 +33,9 @@ TINY = PretrainSettings(layers=3, hidden_size=16, heads=2, steps=60, batch_size=
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], list[float]]:
     out, losses = tmp_path_factory.mktemp("base"), list[float]()
-    record = pretrain_base(out, settings=TINY, on_step=lambda _done, _all, loss: losses.append(loss))
+    record = pretrain_base(
+        out, settings=TINY, on_step=lambda _done, _all, loss: losses.append(loss)
+    )
     return out, record, losses
 
 
