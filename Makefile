@@ -15,7 +15,8 @@ test: $(VENV)/installed  ## all tests, with fewer trials where a test is a serie
 	pytest -n 2 --dist loadfile
 
 soak: $(VENV)/installed  ## the same tests with their full counts, printed
-	PKD_SOAK=1 pytest -rA --timeout 3600
+	PKD_SOAK=1 pytest -v --timeout 3600 --junitxml=.soak.xml
+	@grep -o '<property [^>]*>' .soak.xml || true
 
 lint: $(VENV)/installed
 	ruff check .

@@ -1,9 +1,8 @@
-"""Fixtures shared by all tests: a small task that a tiny model can learn, its teacher and its cache."""
+"""Fixtures shared by all tests: a small task that a tiny model learns, its teacher and cache."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,10 +24,9 @@ def one_thread() -> None:
 
 
 @pytest.fixture(autouse=True)
-def outside_of_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def outside_of_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands read `params.yaml` and write `data/` in the working directory: never in ours."""
     monkeypatch.chdir(tmp_path)
-    yield
 
 
 @pytest.fixture(scope="session")

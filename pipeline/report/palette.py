@@ -44,11 +44,11 @@ STYLES = {
     "kd": Style(Ink("kd", "#b05a00", "#f0a85e"), "s"),
     "skip": Style(Ink("skip", "#0061a9", "#63b6f6"), "D"),
     "last": Style(Ink("last", "#00795c", "#46cfa5"), "^"),
-    "reverse": Style(Ink("reverse", "#96307f", "#ea92d4"), "v"),
-    "all-to-one": Style(Ink("all-to-one", "#766300", "#d8c257"), "P"),
-    "emd": Style(Ink("emd", "#b1271f", "#ff8c82"), "X"),
-    "rail": Style(Ink("rail", "#45419f", "#a9a7ff"), "<"),
-    "alp": Style(Ink("alp", "#176f80", "#61d0e1"), ">"),
+    "reverse": Style(Ink("reverse", "#b8479e", "#e884cf"), "v"),
+    "all-to-one": Style(Ink("all-to-one", "#5c4a00", "#f3e493"), "P"),
+    "emd": Style(Ink("emd", "#c92f26", "#ff7d73"), "X"),
+    "rail": Style(Ink("rail", "#2b2670", "#cfcdff"), "<"),
+    "alp": Style(Ink("alp", "#0b4652", "#b4f0f8"), ">"),
 }
 SPARE = (
     Style(Ink("spare-1", "#7d4b2e", "#d8a585"), "h"),

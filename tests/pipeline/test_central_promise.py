@@ -1,8 +1,8 @@
 """pytest tests/pipeline/test_central_promise.py
 
-Training from the cache equals training against the live teacher: the same losses step by step and the
-same final weights, within 1e-6 from a float32 cache (the teacher's batches have other shapes in the two
-runs, which rounds differently), and within 2e-3 from a float16 cache.
+Training from the cache equals training against the live teacher: the same losses step by step and
+the same final weights, within 1e-6 from a float32 cache (the teacher's batches have other shapes in
+the two runs, which rounds differently), and within 2e-3 from a float16 cache.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from pipeline.training import StepLog, train
 from tests.support.tiny import STUDENT, World
 
 CPU = torch.device("cpu")
-# Four times the usual rate. The key biases have a true gradient of 0, and Adam makes a step out of the
-# rounding errors that they do get, in proportion to the rate: at 1e-3 they differ by 5e-6, all other
-# weights by 1e-7.
+# Four times the usual rate. The key biases have a true gradient of 0, and Adam makes a step out of
+# the rounding errors that they do get, in proportion to the rate: at 1e-3 they differ by 5e-6, all
+# other weights by 1e-7.
 PARAMS = replace(
     STUDENT, strategy="skip", student_layers=3, dropout=0.0, epochs=3, learning_rate=2e-4
 )

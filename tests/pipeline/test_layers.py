@@ -9,7 +9,7 @@ import pytest
 from pipeline.errors import ParamsError
 from pipeline.layers import layer_map
 
-# the sets of the paper, its code and Pea-KD's code, as methods are published for bert-base and -large
+# the sets of the paper, its code and Pea-KD's code
 PUBLISHED = [
     ("skip", 12, 6, (2, 4, 6, 8, 10)),
     ("skip", 12, 3, (4, 8)),

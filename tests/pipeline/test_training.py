@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 PARAMS = replace(STUDENT, strategy="skip", student_layers=3, epochs=4, seed=3)
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """Stands for a kill."""
 
 
@@ -124,9 +124,9 @@ def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(
 
     def stop(entry: StepLog) -> None:
         if entry.step > 10 * stop_after + 1:
-            raise Stopped
+            raise StoppedError
 
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         fit(world, tmp_path / "cut", on_step=stop)
     left = [0.1, 0.2, 0.3, 0.4][stop_after:]
     resumed, progress = fit(world, tmp_path / "cut", resume=True, scores=left)

@@ -1,4 +1,4 @@
-"""A world small enough to build in seconds: words, tokenizers, random encoders, a learnable task."""
+"""A world built in seconds: words, tokenizers, random encoders, a learnable task."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ def findings(cache: Path) -> list[str]:
         return [str(error)]
 
 
-def test_one_flipped_bit_anywhere_is_found(cache: Path) -> None:
+def test_one_flipped_bit_anywhere_is_found(
+    cache: Path, record_property: Callable[[str, object], None]
+) -> None:
     draw = np.random.default_rng(0)
     names = sorted(files_of(cache))
     for trial in range(TRIALS):
@@ -49,7 +52,7 @@ def test_one_flipped_bit_anywhere_is_found(cache: Path) -> None:
         assert found, f"{path} byte {place} bit {bit}"
         assert any(path.relative_to(cache).as_posix() in each for each in found), found
         path.write_bytes(whole)
-    print(f"{TRIALS} flipped bits, all found")
+    record_property("flipped bits, all found", TRIALS)
     assert findings(cache) == []
 
 
