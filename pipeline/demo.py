@@ -2,7 +2,8 @@
 
 A story names a girl, a boy and an animal; one of them wears something, and then pairs of them swap.
 The conclusion names a wearer. It is entailed when the swaps lead there, so a label needs every
-swap followed in order, and no word of the pair gives it away.
+swap followed in order. No word of the pair gives it away; counting how often the story mentions the
+one in the conclusion is right three times in four, and no more.
 
     dora wears the crown . dora and rex swap . ben and rex swap .   =>   ben wears the crown .
 
@@ -20,14 +21,20 @@ from typing import NamedTuple
 LABELS = ("entailment", "not_entailment")
 SPECIAL_WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 ROLES = (("anna", "dora"), ("ben", "emil"), ("rex", "mia"))
-THINGS = tuple(
-    "apron badge bell belt bonnet boots bow brooch cap cape chain cloak coat collar crown fez "
-    "glove hat hood mask muffler ring robe scarf shawl tie tunic veil vest wig".split()
+# fmt: off
+THINGS = (
+    "apron", "badge", "bell", "belt", "bonnet", "boots", "bow", "brooch", "cap", "cape", "chain",
+    "cloak", "coat", "collar", "crown", "fez", "glove", "hat", "hood", "mask", "muffler", "ring",
+    "robe", "scarf", "shawl", "tie", "tunic", "veil", "vest", "wig",
 )
+# fmt: on
 LINK_WORDS = (".", "and", "swap", "the", "wears")
 
 SWAPS = {1: 0.3, 2: 0.7}
 """Share of stories with this many swaps. More swaps need more layers."""
+
+PATIENCE = 5_000
+"""Known pairs drawn one after another before the grammar counts as used up."""
 
 MAX_TOKENS = 3 + 5 * (2 + max(SWAPS))
 """Tokens of the longest pair, special ones included: every sentence has five words."""
@@ -152,13 +159,15 @@ def _distinct_pairs(
     split: str, rng: random.Random, swaps: int, count: int, *, first_label: int
 ) -> list[DemoPair]:
     pairs: dict[DemoPair, None] = {}
-    patience = 100 * count + 10_000
-    for story in itertools.islice(_stories_at_home(split, rng, (swaps,)), patience):
+    misses = 0
+    for story in _stories_at_home(split, rng, (swaps,)):
         if len(pairs) == count:
             break
-        pairs.setdefault(_label(rng, story, (first_label + len(pairs)) % 2))
-    if len(pairs) < count:
-        raise ValueError(f"{split}: no {count} distinct demo pairs with {swaps} swaps")
+        if misses == PATIENCE:
+            raise ValueError(f"{split}: no {count} distinct demo pairs with {swaps} swaps")
+        before = len(pairs)
+        pairs.setdefault(_label(rng, story, (first_label + before) % 2))
+        misses = misses + 1 if len(pairs) == before else 0
     return list(pairs)
 
 

@@ -194,8 +194,8 @@ def _config(settings: PretrainSettings) -> BertConfig:
 @torch.no_grad()
 def _start_as_identity(layers: torch.nn.ModuleList) -> None:
     for layer in layers:
-        layer.attention.output.dense.weight.zero_()
-        layer.output.dense.weight.zero_()
+        for name in ("attention.output.dense.weight", "output.dense.weight"):
+            layer.get_parameter(name).zero_()
 
 
 def _train(

@@ -17,6 +17,8 @@ from pipeline.report.records import Epoch, Skipped
 from pipeline.report.rows import Row, columns, cost_lines, rows
 from pipeline.report.tables import Group
 
+CURVES_AT_MOST = 12  # in one panel
+
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
@@ -123,7 +125,7 @@ def _score_pictures(found: TaskFindings, slug: str, styles: Mapping[str, Style])
     ]
     if len({group.depth for group in found.groups}) > 1:
         lines = draw_score_by_size(
-            found.groups, styles, reference, metric=found.metric, slug=f"{slug}-size"
+            readable(found.groups), styles, reference, metric=found.metric, slug=f"{slug}-size"
         )
         label = f"{found.task}: score against parameters"
         pictures.append(Picture(slug=f"{slug}-size", label=label, svg=lines))
@@ -137,10 +139,24 @@ def _curve_pictures(
     sections = []
     for depth in depths:
         groups = [group for group in found.groups if group.depth == depth]
-        panels = _panels(found, groups, f"{slug}-{depth}", styles)
+        shown = readable(groups)
+        panels = _panels(found, shown, f"{slug}-{depth}", styles)
+        chosen = "" if len(shown) == len(groups) else ", the best row of each strategy"
         if panels:
-            sections.append((formats.counted(depth, "layer"), tuple(panels)))
+            sections.append((f"{formats.counted(depth, 'layer')}{chosen}", tuple(panels)))
     return sections
+
+
+def readable(groups: Sequence[Group]) -> list[Group]:
+    """The groups for one panel: all, or the best of each strategy and depth when too many."""
+    if len({group.label for group in groups}) <= CURVES_AT_MOST:
+        return list(groups)
+    best: dict[tuple[int, str], Group] = {}
+    for group in groups:
+        cell = (group.depth, group.strategy)
+        if cell not in best or group.score.mean > best[cell].score.mean:
+            best[cell] = group
+    return list(best.values())
 
 
 def _panels(

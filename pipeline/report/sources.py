@@ -37,7 +37,7 @@ class Notes:
 
     def leave_out(self, place: str, what: str, run: StudentRun, error: PipelineError) -> None:
         """Say that `what` is left out for a run."""
-        reason = without_paths(error, run.folder)
+        reason = without_paths(error, run.folder).removeprefix(f"{run.name}: ")
         self._runs.setdefault((place, what, reason), []).append(run.name)
 
     def by_place(self) -> dict[str, list[str]]:
@@ -66,7 +66,7 @@ class OpenSources:
         try:
             record, model = load_teacher(folder), load_classifier(str(folder))
         except PipelineError as error:
-            raise DataError(without_paths(error, folder)) from None
+            raise DataError(without_paths(error, folder).removeprefix(f"{name}: ")) from None
         if identify_model(model) != run.teacher.digest:
             raise DataError("the folder holds another model than these students learned from")
         return record, model

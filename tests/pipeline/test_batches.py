@@ -11,7 +11,7 @@ IDS = [[5, 6, 7], [8], [9, 10], [11, 12, 13, 14]]
 
 
 def table(types: bool, label: pa.Array) -> pa.Table:
-    kinds = [[0] * len(row) for row in IDS] if types else [None] * len(IDS)
+    kinds: list[list[int] | None] = [[0] * len(row) if types else None for row in IDS]
     if types:
         kinds[3] = [0, 0, 1, 1]
     return pa.table(

@@ -109,7 +109,8 @@ def test_hiding_asks_for_the_true_wearer_whatever_is_shown() -> None:
     passage = Passage(
         "anna wears the hat . anna and ben swap .", "ben wears the hat .", ("anna", "rex")
     )
-    rng, shown = random.Random(0), {}
+    rng = random.Random(0)
+    shown: dict[str, set[int]] = {}
     for _ in range(200):
         row = hide(rng, passage, pair_swaps=1)
         assert row.asked[row.place] == "ben"

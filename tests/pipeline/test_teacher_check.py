@@ -12,12 +12,13 @@ from pipeline.teacher_check import better_order, output_order, require_useful
 LABELS = np.random.default_rng(0).integers(0, 3, 300)
 
 
-def logits_with(accuracy: float, order: tuple[int, ...] = (0, 1, 2)) -> np.ndarray:  # type: ignore[type-arg]
+def logits_with(accuracy: float, order: tuple[int, ...] = (0, 1, 2)) -> np.ndarray:
     """Logits whose argmax, read through `order`, is right for a share of the rows."""
     draw = np.random.default_rng(1)
     right = draw.random(len(LABELS)) < accuracy
     predicted = np.where(right, LABELS, (LABELS + draw.integers(1, 3, len(LABELS))) % 3)
-    return np.eye(3, dtype=np.float32)[np.asarray(order)[predicted]]
+    one_hot = np.eye(3, dtype=np.float32)[np.asarray(order)[predicted]]
+    return np.asarray(one_hot)
 
 
 @pytest.mark.parametrize("order", [(1, 2, 0), (2, 1, 0), (0, 2, 1)])

@@ -19,8 +19,8 @@ from pipeline.params import ReportParams
 from pipeline.report.build import build_report
 from pipeline.report.formats import KEEP
 from pipeline.report.gather import representatives
-from pipeline.report.load import load_students
-from pipeline.report.page import slugs_of
+from pipeline.report.load import load_students, parse_student
+from pipeline.report.page import readable, slugs_of
 from pipeline.report.paths import without_paths
 from pipeline.report.render import markdown_text
 from pipeline.report.tables import group_runs
@@ -236,6 +236,12 @@ def test_a_student_of_another_cache_has_no_layer_picture(shelf: Shelf) -> None:
     assert "skip, 2 layers, seed 0" in visible(files["report.html"])
 
 
+def test_a_student_without_weights_is_named_once(shelf: Shelf) -> None:
+    (shelf.add("empty") / "model.safetensors").unlink()
+    page = build(shelf)["report.md"]
+    assert "_Left out for empty: no model could be loaded from that folder: " in page
+
+
 def test_names_that_are_paths_are_not_followed(shelf: Shelf) -> None:
     record = shelf.record(task="../rte")
     record["teacher"]["name"] = "../teachers/rte"
@@ -288,6 +294,20 @@ def test_layer_pictures_are_of_the_lowest_seed_at_a_common_depth(shelf: Shelf) -
     chosen = {run.strategy: (run.depth, run.seed) for run in representatives(group_runs(runs))}
     # depths 2 and 3 have two strategies each: the deeper one; skip has only depth 2
     assert chosen == {"kd": (3, 0), "last": (3, 1), "skip": (2, 2)}
+
+
+def test_a_sweep_shows_the_best_of_each_strategy_in_a_panel(prototype: Shelf) -> None:
+    runs = [
+        parse_student(
+            prototype.record(strategy=strategy, score=score, params={"beta": beta}), Path("run")
+        )
+        for beta in range(7)
+        for strategy, score in (("kd", 0.6 + beta / 100), ("skip", 0.7 - beta / 100))
+    ]
+    groups = group_runs(runs)
+    assert len(groups) == 14
+    assert [group.label for group in readable(groups)] == ["kd (beta=6)", "skip (beta=0)"]
+    assert readable(groups[:12]) == groups[:12]
 
 
 def test_layer_similarity_can_be_left_out(shelf: Shelf) -> None:

@@ -56,7 +56,7 @@ def examples(rows: int = ROWS) -> pa.Table:
     return pa.table(columns, schema=schema(regression=False))
 
 
-def values() -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def values() -> tuple[np.ndarray, np.ndarray]:
     draw = np.random.default_rng(1)
     shape = (ROWS, len(LAYERS), HIDDEN)
     return draw.normal(size=(ROWS, 2)).astype("f4"), draw.normal(size=shape).astype("f4")
