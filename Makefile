@@ -29,6 +29,9 @@ format: $(VENV)/installed
 	ruff check --fix .
 	ruff format .
 
+bench: $(VENV)/installed  ## stage two against plain fine-tuning: seconds per step and peak memory
+	python -m benchmarks.stage_two
+
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
 

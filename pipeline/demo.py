@@ -31,7 +31,7 @@ THINGS = (
 LINK_WORDS = (".", "and", "swap", "the", "wears")
 
 SWAPS = {1: 0.3, 2: 0.7}
-"""Share of stories with this many swaps. More swaps need more layers."""
+"""Share of stories with this many swaps."""
 
 PATIENCE = 5_000
 """Known pairs drawn one after another before the grammar counts as used up."""

@@ -1,8 +1,7 @@
 """Pretrain the demo's small base BERT on the demo grammar, as BERT was: two objectives.
 
 Masked language modelling on stories with their conclusions; and, on the shortest stories only, the
-sentence pair objective: does this conclusion belong to this story? Without the second a fine-tuned
-[CLS] does not find its way to the conclusion in any short time.
+sentence pair objective: is this the story's conclusion? It trains [CLS] and the pooler.
 
 The model is grown while it learns (Gong et al., Efficient Training of BERT by Progressively
 Stacking, 2019): first a third of its layers, then two thirds, then all. A new layer starts as the
@@ -29,11 +28,8 @@ from pipeline.demo import MAX_TOKENS, SWAPS, Passage, demo_corpus, demo_vocabula
 OnStep = Callable[[int, int, float], None]
 History = list[tuple[float, float]]  # loss and masked accuracy of each step
 
-IGNORED = -100
-"""The label that cross-entropy leaves out."""
-
-TAIL_STEPS = 50
-"""The record's loss and accuracy are means over this many last steps."""
+IGNORED = -100  # the label that cross-entropy leaves out
+TAIL_STEPS = 50  # the record's loss and accuracy are means over this many last steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,10 +129,7 @@ def demo_tokenizer() -> BertTokenizerFast:
 
 
 def growth(settings: PretrainSettings) -> list[Stage]:
-    """Return the stages: a third, two thirds and all of the layers; the middle one is longest.
-
-    There the conclusions are learnt, which leaves the last third free to carry them to [CLS].
-    """
+    """Return the stages: a third, two thirds and all of the layers; the middle one is longest."""
     layers = [max(1, settings.layers * part // 3) for part in (1, 2, 3)]
     steps = [settings.steps // 5, 3 * settings.steps // 5]
     steps.append(settings.steps - sum(steps))
