@@ -68,7 +68,9 @@ def test_no_file_names_a_machine() -> None:
     listed = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    pattern = re.compile(r"/(?:root|work|home)/\w|file:///opt|[a-z]+://[\w.]*(?:pypi|artifact)[\w.]*")
+    pattern = re.compile(
+        r"/(?:root|work|home)/\w|file:///opt|[a-z]+://[\w.]*(?:pypi|artifact)[\w.]*"
+    )
     for name in listed.stdout.split():
         path = ROOT / name
         if path.suffix in (".png", ".svg") or name == "tests/test_project.py":
