@@ -15,21 +15,19 @@ from torch import Tensor
 
 from pipeline.batches import Rows
 from pipeline.card import student_card
-from pipeline.devices import pick_device, pick_precision
+from pipeline.devices import pick_device
 from pipeline.errors import CacheMismatchError, ParamsError
-from pipeline.evaluate import evaluate
-from pipeline.files import write_json
 from pipeline.layers import layer_map
-from pipeline.live import logbook
 from pipeline.losses import Objective
 from pipeline.models import Init, build_classifier, cls_states, identify_init, load_tokenizer
 from pipeline.params import StudentParams
-from pipeline.runs import describe_result, finished_record, training_run
+from pipeline.runs import finished_record
+from pipeline.session import Session, run_session
 from pipeline.store.manifest import Manifest
 from pipeline.store.reader import TeacherCache
 from pipeline.targets import Targets, load_targets
 from pipeline.tasks import Task
-from pipeline.training import StepLog, Terms, train
+from pipeline.training import StepLog, Terms
 
 RUN_RECORD = "run.json"
 NOT_IDENTITY = ("init", "eval_batch_size")  # the init's digest stands for its name
@@ -169,49 +167,23 @@ def fit_student(
     splits = {name: load_rows(cache, name, device) for name in recipe.task.validation_splits}
     needs_teacher = recipe.objective.alpha > 0 or recipe.layers
     targets = load_targets(cache, "train", recipe.layers, device) if needs_teacher else None
-    with (
-        training_run(out, identity, resume=resume) as run,
-        logbook(run.folder, resume=run.resumed) as log,
-    ):
-
-        def told(entry: StepLog) -> None:
-            log.on_step(entry)
-            on_step(entry)
-
-        progress = train(
-            model,
-            rows,
-            distillation_terms(model, recipe.objective, targets, recipe.layers),
-            lambda: evaluate(model, recipe.task, splits, params.eval_batch_size),
-            params,
-            run.state,
-            device=device,
-            resume=run.resumed,
-            on_step=told,
-            on_epoch=log.on_epoch,
-        )
-        model.save_pretrained(run.folder)
-        tokenizer.save_pretrained(run.folder)
-        record = (
-            describe_recipe(manifest, recipe, params, sources, init, cache_path)
-            | {
-                "name": out.name,
-                "identity": identity,
-                "scores": progress.history[progress.best_epoch - 1]["scores"],
-                "best_epoch": progress.best_epoch,
-                "history": progress.history,
-                "seconds": progress.seconds,
-                "rows_per_second": len(rows) * params.epochs / progress.seconds,
-                "train_rows": len(rows),
-                "labelled_rows": int(rows.labelled_N.sum()),
-                "device": device.type,
-                "precision": pick_precision(params.precision, device),
-            }
-            | describe_result(model, run.folder)
-        )
-        write_json(run.folder / RUN_RECORD, record)
-        (run.folder / "README.md").write_text(student_card(record), "utf-8")
-    return out, record
+    session = Session(
+        out=out,
+        record_name=RUN_RECORD,
+        identity=identity,
+        task=recipe.task,
+        params=params,
+        device=device,
+        model=model,
+        tokenizer=tokenizer,
+        rows=rows,
+        splits=splits,
+        terms=distillation_terms(model, recipe.objective, targets, recipe.layers),
+        described=describe_recipe(manifest, recipe, params, sources, init, cache_path)
+        | {"name": out.name},
+        card=student_card,
+    )
+    return out, run_session(session, resume=resume, on_step=on_step)
 
 
 def default_folder(task: Task, params: StudentParams) -> Path:
@@ -265,11 +237,7 @@ def describe_recipe(
 ) -> dict[str, Any]:
     """The part of `run.json` that is known before training."""
     return {
-        "format": 1,
         "kind": "student",
-        "task": recipe.task.name,
-        "label_names": list(recipe.task.label_names),
-        "metric": recipe.task.metrics[0],
         "strategy": params.strategy,
         "layer_map": [[place, layer] for place, layer in enumerate(recipe.layers, start=1)],
         "student_layers": params.student_layers,

@@ -11,12 +11,10 @@ from torch import Tensor
 
 from pipeline.batches import Rows
 from pipeline.data import Prepared
-from pipeline.devices import pick_device, pick_precision
+from pipeline.devices import pick_device
 from pipeline.encode import encode
 from pipeline.errors import ParamsError
 from pipeline.evaluate import evaluate
-from pipeline.files import write_json
-from pipeline.live import logbook
 from pipeline.losses import hard_label_loss
 from pipeline.models import (
     DEFAULT_MAX_LENGTH,
@@ -28,9 +26,10 @@ from pipeline.models import (
     read_teacher_record,
 )
 from pipeline.params import TeacherParams
-from pipeline.runs import describe_result, finished_record, training_run
+from pipeline.runs import finished_record
+from pipeline.session import Session, run_session
 from pipeline.teacher_check import require_outputs
-from pipeline.training import StepLog, train
+from pipeline.training import StepLog
 
 
 def fit_teacher(
@@ -87,51 +86,29 @@ def fit_teacher(
     def terms(inputs: dict[str, Tensor], _: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
         return {"ce": hard_label_loss(model(**inputs).logits, labels_B)}
 
-    with (
-        training_run(out, identity, resume=resume) as run,
-        logbook(run.folder, resume=run.resumed) as log,
-    ):
-
-        def told(entry: StepLog) -> None:
-            log.on_step(entry)
-            on_step(entry)
-
-        progress = train(
-            model,
-            rows,
-            terms,
-            lambda: evaluate(model, task, splits, params.eval_batch_size),
-            params,
-            run.state,
-            device=device,
-            resume=run.resumed,
-            on_step=told,
-            on_epoch=log.on_epoch,
-        )
-        model.save_pretrained(run.folder)
-        tokenizer.save_pretrained(run.folder)
-        record = {
-            "format": 1,
+    session = Session(
+        out=out,
+        record_name=TEACHER_RECORD,
+        identity=identity,
+        task=task,
+        params=params,
+        device=device,
+        model=model,
+        tokenizer=tokenizer,
+        rows=rows,
+        splits=splits,
+        terms=terms,
+        described={
             "kind": "teacher",
-            "task": task.name,
-            "label_names": list(task.label_names),
             "base": init.to_dict(),
-            "identity": identity,
             "data_digest": prepared.digest,
             "max_length": params.max_length,
             "params": asdict(params) | {"init": init.name},
             "params_from": sources,
             "layers": model.config.num_hidden_layers,
-            "scores": progress.history[progress.best_epoch - 1]["scores"],
-            "best_epoch": progress.best_epoch,
-            "history": progress.history,
-            "seconds": progress.seconds,
-            "train_rows": len(rows),
-            "device": device.type,
-            "precision": pick_precision(params.precision, device),
-        } | describe_result(model, run.folder)
-        write_json(run.folder / TEACHER_RECORD, record)
-    return record
+        },
+    )
+    return run_session(session, resume=resume, on_step=on_step)
 
 
 def _rows(prepared: Prepared, split: str, tokenizer: Any, max_length: int, device: Any) -> Rows:

@@ -20,7 +20,7 @@ def test_errors_by_hand() -> None:
     exact = np.asarray([[[3.0, 4.0], [1.0, 0.0]]])
     stored = np.asarray([[[3.3, 4.4], [0.0, 1.0]]])
     logits = np.asarray([[1.0, -1.0]])
-    found = row_errors(logits, exact, logits + [[0.25, 0.0]], stored)
+    found = row_errors(logits, exact, logits + np.asarray([0.25, 0.0]), stored)
     assert found.relative_RL[0].tolist() == pytest.approx([0.1, 2**0.5])
     assert found.cosine_RL[0].tolist() == pytest.approx([0.0, 1.0])
     summary = summarize([found, row_errors(logits, exact, logits, exact)], [2, 5])

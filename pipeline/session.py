@@ -1,0 +1,105 @@
+"""One training run from model to published folder: what fitting a teacher and a student share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.batches import Rows
+from pipeline.devices import pick_precision
+from pipeline.evaluate import evaluate
+from pipeline.files import write_json
+from pipeline.live import logbook
+from pipeline.params import FitParams
+from pipeline.runs import describe_result, training_run
+from pipeline.tasks import Task
+from pipeline.training import Progress, StepLog, Terms, train
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """Everything a run needs, settled and loaded."""
+
+    out: Path
+    """The folder that the run becomes."""
+    record_name: str
+    """File in it that holds the record."""
+    identity: dict[str, Any]
+    """Inputs and parameters; a checkpoint of another identity is not continued."""
+    task: Task
+    params: FitParams
+    device: torch.device
+    model: Any
+    tokenizer: Any
+    rows: Rows
+    """Training rows, on `device`."""
+    splits: Mapping[str, Rows]
+    """Validation rows by split, on `device`."""
+    terms: Terms
+    described: dict[str, Any]
+    """The part of the record that is known before training."""
+    card: Callable[[dict[str, Any]], str] | None = None
+    """Makes a model card of the record."""
+
+
+def run_session(
+    session: Session, *, resume: bool, on_step: Callable[[StepLog], None]
+) -> dict[str, Any]:
+    """Train, save as a plain Hugging Face folder with its record, publish it whole.
+
+    Raises:
+        TrainingError, BusyError: see `pipeline.training.train` and `pipeline.locks.locked`.
+    """
+    s = session
+    with (
+        training_run(s.out, s.identity, resume=resume) as run,
+        logbook(run.folder, resume=run.resumed) as log,
+    ):
+
+        def told(entry: StepLog) -> None:
+            log.on_step(entry)
+            on_step(entry)
+
+        progress = train(
+            s.model,
+            s.rows,
+            s.terms,
+            lambda: evaluate(s.model, s.task, s.splits, s.params.eval_batch_size),
+            s.params,
+            run.state,
+            device=s.device,
+            resume=run.resumed,
+            on_step=told,
+            on_epoch=log.on_epoch,
+        )
+        s.model.save_pretrained(run.folder)
+        s.tokenizer.save_pretrained(run.folder)
+        record = s.described | _outcome(s, progress) | describe_result(s.model, run.folder)
+        write_json(run.folder / s.record_name, record)
+        if s.card:
+            (run.folder / "README.md").write_text(s.card(record), "utf-8")
+    return record
+
+
+def _outcome(s: Session, progress: Progress) -> dict[str, Any]:
+    """The part of the record that training decides."""
+    return {
+        "format": 1,
+        "identity": s.identity,
+        "task": s.task.name,
+        "label_names": list(s.task.label_names),
+        "metric": s.task.metrics[0],
+        "scores": progress.history[progress.best_epoch - 1]["scores"],
+        "best_epoch": progress.best_epoch,
+        "history": progress.history,
+        "seconds": progress.seconds,
+        "rows_per_second": len(s.rows) * s.params.epochs / progress.seconds,
+        "train_rows": len(s.rows),
+        "labelled_rows": int(s.rows.labelled_N.sum()),
+        "device": s.device.type,
+        "precision": pick_precision(s.params.precision, s.device),
+    }
