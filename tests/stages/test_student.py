@@ -84,3 +84,32 @@ def test_mistakes(project: Path, arguments: tuple[Any, ...], code: int, text: st
     assert not (project / "data" / "students").exists() or not list(
         (project / "data" / "students").glob("[!.]*")
     )
+
+
+def test_ctrl_c_leaves_nothing_that_looks_whole_and_resume_goes_on(project: Path) -> None:
+    """A real signal to a real process."""
+    import signal
+    import subprocess
+    import sys
+
+    arguments = ["fit", "--cache", "data/rte.zarr", "--epochs", "300", "--out", "s", "--resume"]
+    code = f"from stages.student import cli; cli({arguments})"
+    environment = {
+        "PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin",
+        "HOME": str(project), "OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1",
+    }  # fmt: skip
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        checkpoint = project / ".s.partial" / ".state" / "last" / "progress.json"
+        while not checkpoint.exists():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "interrupted; nothing unfinished was published" in errors
+    assert "Traceback" not in errors
+    assert output == ""
+    assert not (project / "s").exists()
+    assert checkpoint.exists()
