@@ -88,6 +88,7 @@ def publish(partial: Path, target: Path) -> None:
 
     At no moment is there neither: on Linux the two names are exchanged in one system call.
     """
+    share_as_folder(partial)
     sync_tree(partial)
     if target.exists():
         exchange(partial, target)
@@ -95,6 +96,14 @@ def publish(partial: Path, target: Path) -> None:
     else:
         partial.rename(target)
     sync_folder(target.parent)
+
+
+def share_as_folder(folder: Path) -> None:
+    """Let who may read the folder read its files: safetensors writes them for the owner alone."""
+    mode = folder.stat().st_mode & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
 
 
 def exchange(one: Path, other: Path) -> None:

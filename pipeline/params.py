@@ -163,7 +163,7 @@ class ReportParams:
         128, "Validation rows for the measured speed; 0 = do not measure.", at_least=0
     )
     similarity_rows: int = option(
-        1024, "Validation rows for the layer similarity; 0 = leave it out.", at_least=0
+        512, "Validation rows for the layer similarity; 0 = leave it out.", at_least=0
     )
     device: str = option("auto", "Where models run: auto, cpu, cuda, cuda:1.")
 

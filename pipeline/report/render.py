@@ -30,8 +30,8 @@ what differs.
 In the curves, a line is the mean over seeds and the band one standard deviation; loss terms are
 drawn as they are weighted in the objective.
 
-Speed is measured on validation rows in batches of 32, float32, models taking turns, the median of
-several rounds; one student of each size.
+Speed is measured on validation rows in batches of 32, float32, models taking turns, the fastest
+of several rounds; one student of each size.
 
 Live distillation would run the teacher over the training rows once per epoch and student; the cache
 ran it once. Teacher time is that of the device which built the cache.

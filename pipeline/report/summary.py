@@ -69,7 +69,7 @@ def _verdict(found: Comparison, best: Group, second: Group) -> str:
 def _against_fine_tuning(best: Group, ranked: Sequence[Group]) -> list[str]:
     """What distillation adds to plain fine-tuning, when that is not said already."""
     if best.strategy == "finetune":
-        return ["Fine-tuning on the labels alone comes first: distillation adds nothing here."]
+        return ["No distilled student is above fine-tuning on the labels alone."]
     plain = next((group for group in ranked[2:] if group.strategy == "finetune"), None)
     if plain is None:
         return []
@@ -101,7 +101,7 @@ def _cost_sentence(found: TaskFindings) -> list[str]:
     students = formats.counted(cost.students, "distilled student")
     sentence = (
         f"Cache: {formats.seconds(cost.build_seconds)} of teacher time once, where live teachers "
-        f"would have taken {formats.seconds(cost.live_seconds)} for these {students}; "
+        f"would have taken {formats.seconds(cost.live_seconds)} for {students}; "
         f"paid for after {formats.counted(cost.break_even, 'student')}."
     )
     return [sentence]

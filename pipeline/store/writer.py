@@ -31,7 +31,6 @@ from pipeline.store.format import (
 )
 from pipeline.store.manifest import Manifest, Split
 
-BUILD = ".build"  # records of finished shards; gone from a published cache
 PLAN = "plan.json"
 
 Array = np.ndarray[Any, Any]
@@ -72,6 +71,7 @@ class CacheWriter:
         self.target = target
         self.plan = plan
         self.partial = partial_path(target)
+        self.records = target.parent / f".{target.name}.records"
         self.resumed_shards = 0
         """Shards found finished when the writer was opened."""
         self.set_aside: Path | None = None
@@ -90,15 +90,31 @@ class CacheWriter:
         self._lock.close()
 
     def _resume_or_start(self) -> None:
-        plan_path = self.partial / BUILD / PLAN
-        if plan_path.exists() and _plan_in(plan_path) == self.plan.to_dict():
-            self.resumed_shards = len(list((self.partial / BUILD).glob("*/*.json")))
+        plan_path = self.records / PLAN
+        if self.partial.exists() and _plan_in(plan_path) == self.plan.to_dict():
+            self.resumed_shards = self._keep_sound_records()
             return
         if self.partial.exists():
             self.set_aside = _free_name(self.target.parent / f".{self.target.name}.set-aside")
             self.partial.rename(self.set_aside)
+        shutil.rmtree(self.records, ignore_errors=True)
         write_json(plan_path, self.plan.to_dict())
         open_group(self.partial, mode="a")
+
+    def _keep_sound_records(self) -> int:
+        """Forget finished shards whose files are not, or no longer, what was recorded."""
+        kept = 0
+        for path in self.records.glob("*/*.json"):
+            files = read_json(path)["files"]
+            if all(self._is(name, entry["sha256"]) for name, entry in files.items()):
+                kept += 1
+            else:
+                path.unlink()
+        return kept
+
+    def _is(self, name: str, sha256: str) -> bool:
+        path = self.partial / name
+        return path.is_file() and digest_file(path) == sha256
 
     def add_split(self, split: str, examples: Any) -> None:
         """Write a split's tokens and labels, and create its empty arrays.
@@ -147,10 +163,12 @@ class CacheWriter:
         stored = to_stored(cls, self.plan.dtype, self.plan.layers)
         if not np.isfinite(logits).all():
             raise CacheError(f"{split} rows {rows.start}..{rows.stop - 1}: logits are not finite.")
+        names = [shard_file(split, array, shard) for array in (CLS, LOGITS)]
+        for name in names:  # zarr would read what a kill or a power cut left of a shard
+            (self.partial / name).unlink(missing_ok=True)
         group = open_group(self.partial, mode="r+")
         group[f"{split}/{CLS}"][rows] = stored
         group[f"{split}/{LOGITS}"][rows] = logits
-        names = [shard_file(split, array, shard) for array in (CLS, LOGITS)]
         record = {
             "files": {name: self._settle(name) for name in names},
             CLS: [digest_array(stored[:, layer]) for layer in range(stored.shape[1])],
@@ -182,8 +200,8 @@ class CacheWriter:
         manifest = self._manifest(describe_cache())
         self._remove_strays(manifest)
         write_atomic(self.partial / MANIFEST, manifest.to_bytes())
-        shutil.rmtree(self.partial / BUILD)
         publish(self.partial, self.target)
+        shutil.rmtree(self.records)
         return manifest
 
     def _manifest(self, described: dict[str, Any]) -> Manifest:
@@ -228,7 +246,7 @@ class CacheWriter:
         return {"sha256": digest_file(path), "size": path.stat().st_size}
 
     def _record(self, split: str, shard: int) -> Path:
-        return self.partial / BUILD / split / f"{shard:06d}.json"
+        return self.records / split / f"{shard:06d}.json"
 
     def _records(self, split: str) -> list[dict[str, Any]]:
         count = shard_count(self._splits[split].rows, self.plan.shard_rows)
@@ -238,7 +256,7 @@ class CacheWriter:
         """Temporary files that a kill left between their creation and their rename."""
         for path in self.partial.rglob("*"):
             name = path.relative_to(self.partial).as_posix()
-            if path.is_file() and name not in manifest.files and not name.startswith(f"{BUILD}/"):
+            if path.is_file() and name not in manifest.files:
                 path.unlink()
 
 

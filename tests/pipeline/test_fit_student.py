@@ -93,6 +93,11 @@ def test_the_student_is_a_plain_hugging_face_folder(world: World, student: Path)
     ]  # fmt: skip
 
 
+def test_a_teammate_can_read_every_file(student: Path) -> None:
+    modes = {path.stat().st_mode & 0o777 for path in student.rglob("*") if path.is_file()}
+    assert modes == {student.stat().st_mode & 0o666}
+
+
 def test_eval_gives_the_logits_of_plain_transformers(
     world: World, student: Path, tmp_path: Path
 ) -> None:

@@ -137,7 +137,47 @@ def test_a_stopped_build_goes_on_from_its_last_finished_shard(
     assert not (tmp_path / "cut.zarr").exists()
     assert write(tmp_path / "cut.zarr") == list(range(finished, 5))
     assert files_of(tmp_path / "cut.zarr") == files_of(tmp_path / "whole.zarr")
-    assert not (tmp_path / ".cut.zarr.partial").exists()
+    assert sorted(path.name for path in tmp_path.glob(".*")) == [
+        ".cut.zarr.lock",
+        ".whole.zarr.lock",
+    ]
+
+
+def test_a_build_killed_just_before_or_after_its_rename_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.files import publish
+    from pipeline.store import writer as module
+
+    write(tmp_path / "whole.zarr")
+
+    def killed_before(*_: Path) -> None:
+        raise KeyboardInterrupt
+
+    def killed_after(partial: Path, target: Path) -> None:
+        publish(partial, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "publish", killed_before)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "before.zarr")
+    monkeypatch.setattr(module, "publish", killed_after)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "after.zarr")
+    monkeypatch.undo()
+    assert write(tmp_path / "before.zarr") == []
+    whole = files_of(tmp_path / "whole.zarr")
+    assert files_of(tmp_path / "before.zarr") == files_of(tmp_path / "after.zarr") == whole
+
+
+def test_a_finished_shard_that_was_damaged_since_is_computed_again(tmp_path: Path) -> None:
+    write(tmp_path / "whole.zarr")
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "c.zarr", stop_after=3)
+    shard = tmp_path / ".c.zarr.partial" / "train" / "cls" / "c" / "1" / "0" / "0"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    assert write(tmp_path / "c.zarr") == [1, 3, 4]
+    assert files_of(tmp_path / "c.zarr") == files_of(tmp_path / "whole.zarr")
 
 
 def test_a_build_of_another_plan_is_set_aside(tmp_path: Path) -> None:
@@ -146,7 +186,7 @@ def test_a_build_of_another_plan_is_set_aside(tmp_path: Path) -> None:
     with CacheWriter(tmp_path / "c.zarr", plan(identity={"teacher": "other"})) as writer:
         assert writer.resumed_shards == 0
         assert writer.set_aside is not None
-        assert (writer.set_aside / ".build" / "train" / "000001.json").exists()
+        assert (writer.set_aside / "train" / "cls" / "c" / "1" / "0" / "0").exists()
 
 
 def test_a_leftover_of_a_kill_does_not_reach_the_cache(tmp_path: Path) -> None:
