@@ -36,7 +36,17 @@ def draw_savings(cost: Cost, *, slug: str) -> str:
     with drawing():
         figure, axes = panel(HEIGHT, left=40, right=room_for([label.text for label in labels]))
         title(figure, f"Teacher time in {name}, by students trained", HEIGHT)
-        axes.fill_between(students, cached, live, color=live_ink, alpha=0.08, linewidth=0)
+        saved = [each >= cached for each in live]
+        axes.fill_between(
+            students,
+            cached,
+            live,
+            where=saved,
+            interpolate=True,
+            color=live_ink,
+            alpha=0.08,
+            linewidth=0,
+        )
         axes.plot(students, live, color=live_ink)
         axes.plot([0, cost.students], [cached, cached], color=cached_ink)
         axes.set_xlim(0, cost.students)

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,21 @@ def test_numbers_for_dvc_by_hand(grid: dict[str, str]) -> None:
     terms = {row["term"] for row in curves if row["strategy"] == "skip"}
     assert terms == {"ce", "kd", "pt", "total", "validation score"}
     assert {row["epoch"] for row in curves} == {"1", "2", "3"}
+
+
+@pytest.mark.parametrize(
+    ("name", "x", "y"), [("scores", "score", "model"), ("curves", "epoch", "value")]
+)
+def test_plot_templates_name_columns_that_exist(
+    grid: dict[str, str], name: str, x: str, y: str
+) -> None:
+    template = (resources.files("pipeline.report") / f"templates/dvc/{name}.json").read_text(
+        "utf-8"
+    )
+    fields = set(re.findall(r'"field": "(\w+)"', json.dumps(json.loads(template))))
+    computed = {"at", "reading", "rev"}  # by the template itself; by DVC
+    columns = set(grid[f"{name}.csv"].splitlines()[0].split(","))
+    assert (fields - computed) | {x, y} <= columns
 
 
 def test_one_seed_has_no_deviation_in_the_metrics(grid: dict[str, str]) -> None:
