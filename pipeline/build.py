@@ -170,7 +170,9 @@ class _Run:
             logits = self.writer.logits(split)[known]
             scores[split] = metrics.score(task, logits, labels[known])
             if split in first and not allow_weak:
-                require_useful(self.teacher.name, task, logits, labels[known], split)
+                require_useful(
+                    self.teacher.name, task, logits, labels[known], split, self.teacher.output_order
+                )
         return scores
 
     def _write(self, split: str, table: Any) -> Array:

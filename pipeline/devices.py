@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -15,10 +16,9 @@ def pick_device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ParamsError(f"--device {name}: expected auto, cpu, cuda, cuda:N or mps.") from None
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
+        raise ParamsError(f"--device {name}: expected auto, cpu, cuda, cuda:N or mps.")
+    device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count()
         raise ParamsError(f"--device {name}: this machine shows {found} CUDA devices.")

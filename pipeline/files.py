@@ -16,6 +16,13 @@ from pipeline.errors import DataError
 
 RENAME_EXCHANGE = 2  # linux/fs.h
 AT_FDCWD = -100
+FULL_DISK_SIGNS = (
+    "os error 28",
+    "os error 27",
+    "os error 122",
+    "PytorchStreamWriter",
+    "inline_container",
+)
 
 
 def canonical_json(value: object) -> bytes:
@@ -104,6 +111,20 @@ def share_as_folder(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
             path.chmod(mode)
+
+
+@contextmanager
+def naming_full_disk(folder: Path) -> Iterator[None]:
+    """Turn the errors that torch and safetensors make of a full disk into the system's own."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        text = str(error)
+        if any(sign in text for sign in FULL_DISK_SIGNS):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+        raise
 
 
 def exchange(one: Path, other: Path) -> None:

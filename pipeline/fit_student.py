@@ -21,7 +21,7 @@ from pipeline.layers import layer_map
 from pipeline.losses import Objective
 from pipeline.models import Init, build_classifier, cls_states, identify_init, load_tokenizer
 from pipeline.params import StudentParams
-from pipeline.runs import finished_record
+from pipeline.runs import finished_record, identifying
 from pipeline.session import Session, run_session
 from pipeline.store.manifest import Manifest
 from pipeline.store.reader import TeacherCache
@@ -30,7 +30,6 @@ from pipeline.tasks import Task
 from pipeline.training import StepLog, Terms
 
 RUN_RECORD = "run.json"
-NOT_IDENTITY = ("init", "eval_batch_size")  # the init's digest stands for its name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +150,7 @@ def fit_student(
     device = pick_device(params.device)
     init = identify_init(recipe.init)
     identity = identity_of(manifest, init, params)
-    if not overwrite and (record := finished_record(out, RUN_RECORD, identity)):
+    if record := finished_record(out, RUN_RECORD, identity, overwrite=overwrite):
         return out, record | {"existed": True}
     tokenizer = load_tokenizer(recipe.init)
     require_tokenizer(manifest, tokenizer, recipe.init)
@@ -194,8 +193,11 @@ def default_folder(task: Task, params: StudentParams) -> Path:
 
 def identity_of(manifest: Manifest, init: Init, params: StudentParams) -> dict[str, Any]:
     """What makes two runs the same run."""
-    kept = {key: value for key, value in asdict(params).items() if key not in NOT_IDENTITY}
-    return {"cache": manifest.content_digest, "init": init.to_dict(), "params": kept}
+    return {
+        "cache": manifest.content_digest,
+        "init": init.to_dict(),
+        "params": identifying(params),
+    }
 
 
 def require_tokenizer(manifest: Manifest, tokenizer: Any, init: str) -> None:
@@ -205,9 +207,9 @@ def require_tokenizer(manifest: Manifest, tokenizer: Any, init: str) -> None:
     found, wanted = digest_tokenizer(tokenizer), manifest.tokenizer["digest"]
     if found != wanted:
         raise CacheMismatchError(
-            f"--init {init}: its tokenizer ({found[:12]}) is not the one of the cached tokens "
-            f"({manifest.tokenizer['name']}, {wanted[:12]}). Start from an encoder with the "
-            "teacher's vocabulary, or build a cache with a teacher that has this one."
+            f"{init}: its tokenizer ({found[:12]}) is not the one of the cached tokens "
+            f"({manifest.tokenizer['name']}, {wanted[:12]}). Use a model with the teacher's "
+            "vocabulary, or build a cache with a teacher that has this one."
         )
 
 

@@ -14,7 +14,7 @@ from pipeline.data import Prepared
 from pipeline.devices import pick_device
 from pipeline.encode import encode
 from pipeline.errors import ParamsError
-from pipeline.evaluate import evaluate
+from pipeline.evaluate import predict, score_rows
 from pipeline.losses import hard_label_loss
 from pipeline.models import (
     DEFAULT_MAX_LENGTH,
@@ -22,13 +22,15 @@ from pipeline.models import (
     build_classifier,
     identify_init,
     load_classifier,
+    load_config,
     load_tokenizer,
     read_teacher_record,
+    require_length,
 )
 from pipeline.params import TeacherParams
-from pipeline.runs import finished_record
+from pipeline.runs import finished_record, identifying
 from pipeline.session import Session, run_session
-from pipeline.teacher_check import require_outputs
+from pipeline.teacher_check import output_order, require_outputs
 from pipeline.training import StepLog
 
 
@@ -69,10 +71,12 @@ def fit_teacher(
     identity = {
         "data": prepared.digest,
         "base": init.to_dict(),
-        "params": {key: value for key, value in asdict(params).items() if key != "init"},
+        "task": task.to_dict(),
+        "params": identifying(params),
     }
-    if not overwrite and (record := finished_record(out, TEACHER_RECORD, identity)):
+    if record := finished_record(out, TEACHER_RECORD, identity, overwrite=overwrite):
         return record | {"existed": True}
+    require_length(params.max_length, load_config(params.init), params.init)
     tokenizer = load_tokenizer(params.init)
     splits = {
         name: _rows(prepared, name, tokenizer, params.max_length, device)
@@ -117,20 +121,34 @@ def _rows(prepared: Prepared, split: str, tokenizer: Any, max_length: int, devic
 
 
 def score_teacher(
-    prepared: Prepared, teacher: str, *, max_length: int | None, device_name: str
+    prepared: Prepared,
+    teacher: str,
+    *,
+    max_length: int | None,
+    teacher_labels: str | None,
+    device_name: str,
 ) -> dict[str, dict[str, float]]:
     """Scores of any fine-tuned classifier on the validation splits.
+
+    Args:
+        prepared: the data.
+        teacher: folder or hub id.
+        max_length: in tokens; None = the teacher's own record, else 128.
+        teacher_labels: the task's label names in the order of the teacher's outputs.
+        device_name: see `pick_device`.
 
     Raises:
         ModelError, TeacherRefusedError: not loadable, or outputs that are not the task's.
     """
-    record = read_teacher_record(teacher)
-    length = max_length or record.get("max_length") or DEFAULT_MAX_LENGTH
-    device, tokenizer = pick_device(device_name), load_tokenizer(teacher)
+    length = max_length or read_teacher_record(teacher).get("max_length") or DEFAULT_MAX_LENGTH
+    task, device, tokenizer = prepared.task, pick_device(device_name), load_tokenizer(teacher)
+    order = output_order(task, teacher_labels) or tuple(range(task.num_outputs))
     model = load_classifier(teacher).to(device)
-    require_outputs(teacher, model.config, prepared.task, named=False)
-    splits = {
-        name: _rows(prepared, name, tokenizer, length, device)
-        for name in prepared.task.validation_splits
-    }
-    return evaluate(model, prepared.task, splits, TeacherParams().eval_batch_size)
+    require_outputs(teacher, model.config, task, named=teacher_labels is not None)
+    require_length(length, model.config, teacher)
+    scores = {}
+    for name in task.validation_splits:
+        rows = _rows(prepared, name, tokenizer, length, device)
+        logits = predict(model, rows, TeacherParams().eval_batch_size)[:, list(order)]
+        scores[name] = score_rows(task, logits, rows)
+    return scores

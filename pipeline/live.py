@@ -22,15 +22,35 @@ class Logbook:
 
 
 @contextmanager
-def logbook(folder: Path, *, resume: bool) -> Iterator[Logbook]:
-    """Open `folder/dvclive`: losses, shares, learning rate, rows/s by step; scores by epoch."""
+def logbook(folder: Path, *, resume_at: int | None) -> Iterator[Logbook]:
+    """Open `folder/dvclive`: losses, shares, learning rate, rows/s by step; scores by epoch.
+
+    Args:
+        folder: the run's.
+        resume_at: the checkpoint's step; what was logged after it will be logged again.
+    """
     from dvclive import Live
+
+    if resume_at is not None:
+        _forget_after(folder / FOLDER, resume_at)
 
     # the pipeline's own dvc.yaml declares metrics and plots; DVCLive makes no experiment of a stage
     with Live(
-        dir=str(folder / FOLDER), resume=resume, save_dvc_exp=False, dvcyaml=None, report=None
+        dir=str(folder / FOLDER),
+        resume=resume_at is not None,
+        save_dvc_exp=False,
+        dvcyaml=None,
+        report=None,
     ) as live:
         yield Logbook(on_step=_step_logger(live), on_epoch=_epoch_logger(live))
+
+
+def _forget_after(folder: Path, step: int) -> None:
+    for path in folder.rglob("*.tsv"):
+        header, *lines = path.read_text("utf-8").splitlines(keepends=True)
+        place = header.rstrip("\n").split("\t").index("step")
+        kept = [line for line in lines if int(line.split("\t")[place]) <= step]
+        path.write_text("".join([header, *kept]), "utf-8")
 
 
 def shares(losses: dict[str, float]) -> dict[str, float]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from pipeline.digests import digest_file, digest_json, digest_model, digest_tokenizer
@@ -26,6 +27,7 @@ DROPOUT_KEYS = (
 )
 DEFAULT_MAX_LENGTH = 128  # tokens, where a teacher has no record of its own
 TEACHER_RECORD = "teacher.json"
+COUNTS_POSITIONS_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
 WEIGHT_FILES = ("*.safetensors", "*.bin")
 
 
@@ -145,10 +147,40 @@ def build_classifier(
     if dropout is not None:
         _set_dropout(config, dropout)
     torch.manual_seed(seed)
-    encoder = _loaded("model", AutoModel.from_pretrained, name, config=config, dtype=torch.float32)
+    encoder, info = _loaded(
+        "model",
+        AutoModel.from_pretrained,
+        name,
+        config=config,
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
+    _require_pretrained(name, info)
     model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
     model.base_model.load_state_dict(encoder.state_dict(), strict=False)
     return model.train()
+
+
+def require_length(max_length: int, config: Any, name: str) -> None:
+    """Refuse inputs longer than the encoder has positions for; raises ModelError."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions and config.model_type in COUNTS_POSITIONS_FROM_PADDING:
+        positions -= config.pad_token_id + 1
+    if positions and max_length > positions:
+        raise ModelError(
+            f"{name}: reads at most {positions} tokens, max_length is {max_length}; "
+            "lower --max-length."
+        )
+
+
+def _require_pretrained(name: str, info: dict[str, Any]) -> None:
+    """Weights that a checkpoint lacks would be random; only a pooler may be new."""
+    missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)
+    if missing:
+        raise ModelError(
+            f"{name}: its weights lack {', '.join(missing[:3])}"
+            f"{' and others' if len(missing) > 3 else ''}; they do not fit its config.json."
+        )
 
 
 def _cut(config: Any, name: str, layers: int | None) -> None:
@@ -187,7 +219,7 @@ def _loaded(what: str, loader: Any, name: str, **options: Any) -> Any:
     quiet_libraries()
     try:
         return loader(str(path) if path.is_dir() else name, **options)
-    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         where = "the hub (no network?)" if is_hub_id(name) else "that folder"
         raise ModelError(f"{name}: no {what} could be loaded from {where}: {reason}") from None

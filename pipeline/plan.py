@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data import Prepared
-from pipeline.errors import OutputExistsError, ParamsError
-from pipeline.layers import parse_layers
+from pipeline.digests import digest_file
+from pipeline.errors import CacheError, OutputExistsError, ParamsError
 from pipeline.models import (
     DEFAULT_MAX_LENGTH,
     identify_model,
     identify_tokenizer,
     is_hub_id,
     read_teacher_record,
+    require_length,
 )
 from pipeline.params import CacheParams
 from pipeline.store.format import FORMAT_VERSION, MANIFEST
@@ -32,6 +33,7 @@ def plan_build(
     record = read_teacher_record(teacher.name)
     layers = chosen_layers(params.layers, teacher.layers)
     max_length = params.max_length or record.get("max_length") or DEFAULT_MAX_LENGTH
+    require_length(max_length, teacher.model.config, teacher.name)
     digest = identify_model(teacher.model)
     tokenizer = identify_tokenizer(teacher.tokenizer, teacher.name)
     identity = {
@@ -79,7 +81,10 @@ def chosen_layers(text: str, teacher_layers: int) -> tuple[int, ...]:
     """Parse `--layers`; raises ParamsError for layers that the teacher does not have."""
     if text == "all":
         return tuple(range(1, teacher_layers + 1))
-    layers = tuple(sorted(set(parse_layers(text))))
+    try:
+        layers = tuple(sorted({int(part) for part in text.split(",")}))
+    except ValueError:
+        raise ParamsError(f"--layers {text}: expected `all`, or a list such as 4,8.") from None
     if layers[0] < 1 or layers[-1] > teacher_layers:
         raise ParamsError(
             f"--layers {text}: the teacher has layers 1..{teacher_layers} "
@@ -89,27 +94,46 @@ def chosen_layers(text: str, teacher_layers: int) -> tuple[int, ...]:
 
 
 def existing_cache(out: Path, plan: Plan, overwrite: bool) -> Manifest | None:
-    """The manifest of a cache of the same plan; refuses a different one unless it may go."""
-    if not out.exists():
+    """The manifest of a sound cache of the same plan; None when the cache is to be built.
+
+    Raises:
+        OutputExistsError: a cache of another plan or a damaged one, unless it may be overwritten;
+            or something that is no cache, which is never replaced.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
-    if not (out / MANIFEST).exists():
-        if overwrite:
-            return None
+    if not (out / MANIFEST).is_file():
         raise OutputExistsError(
-            f"{out}: exists and is not a cache; choose another --out, or pass --overwrite."
+            f"{out}: is there and is not a cache, so it will not be replaced; choose another --out."
         )
-    manifest = read_manifest(out)
+    problem, manifest = _compare(out, plan, thorough=overwrite)
+    if problem is None or overwrite:
+        return manifest if problem is None else None
+    raise OutputExistsError(f"{out}: {problem}; pass --overwrite to replace it.")
+
+
+def _compare(out: Path, plan: Plan, *, thorough: bool) -> tuple[str | None, Manifest | None]:
+    """What keeps a cache from being the planned one, and its manifest where that can be read.
+
+    Sizes are always compared; digests of all files when `thorough`.
+    """
+    try:
+        manifest = read_manifest(out)
+    except CacheError as error:
+        return f"is damaged or of another format ({error})", None
     same_layout = (manifest.shard_rows, manifest.batch_tokens) == (
         plan.shard_rows,
         plan.batch_tokens,
     )
-    if manifest.cache_id == plan.cache_id and same_layout:
-        return manifest
-    if overwrite:
-        return None
-    raise OutputExistsError(
-        f"{out}: {_difference(manifest, plan)}; pass --overwrite to replace it."
-    )
+    if manifest.cache_id != plan.cache_id or not same_layout:
+        return _difference(manifest, plan), manifest
+    for name, entry in manifest.files.items():
+        path = out / name
+        if not path.is_file() or path.stat().st_size != entry["size"]:
+            return f"is damaged ({name})", manifest
+        if thorough and digest_file(path) != entry["sha256"]:
+            return f"is damaged ({name})", manifest
+    return None, manifest
 
 
 def _difference(manifest: Manifest, plan: Plan) -> str:

@@ -7,19 +7,23 @@ import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from pipeline.digests import digest_json
 from pipeline.errors import OutputExistsError
+from pipeline.existing import must_build
 from pipeline.files import partial_path, publish, read_json, write_json
 from pipeline.locks import locked
 from pipeline.models import parameter_counts
+from pipeline.params import FitParams
+from pipeline.training import has_checkpoint
 
 STATE = ".state"  # checkpoint; gone from a published run
 IDENTITY = "identity.json"
+NOT_IDENTITY = ("init", "eval_batch_size", "device")
 LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "numpy")
 
 
@@ -38,22 +42,25 @@ class Run:
         return self.folder / STATE
 
 
-def finished_record(out: Path, record_name: str, identity: dict[str, Any]) -> dict[str, Any] | None:
-    """The record of a finished run of the same identity; None when there is no output.
+def identifying(params: FitParams) -> dict[str, Any]:
+    """The parameters that make a run another one; its init is identified by digest."""
+    return {key: value for key, value in asdict(params).items() if key not in NOT_IDENTITY}
+
+
+def finished_record(
+    out: Path, record_name: str, identity: dict[str, Any], *, overwrite: bool
+) -> dict[str, Any] | None:
+    """The record of a finished run of the same identity; None when the run is to be made.
+
+    A run whose weights are gone is made again.
 
     Raises:
-        OutputExistsError: the output came from other inputs or parameters; names what differs.
+        OutputExistsError: the output came from other inputs or parameters (names what differs) and
+            `overwrite` is off, or no command of ours made it.
     """
-    if not out.exists():
+    if must_build(out, record_name, {"identity": identity}, overwrite=overwrite):
         return None
-    path = out / record_name
-    record = dict(read_json(path)) if path.is_file() else {}
-    if record.get("identity") == identity:
-        return record
-    raise OutputExistsError(
-        f"{out}: {_difference(record.get('identity') or {}, identity)}; "
-        "pass --overwrite to replace it, or choose another --out."
-    )
+    return dict(read_json(out / record_name)) if any(out.glob("*.safetensors")) else None
 
 
 @contextmanager
@@ -68,12 +75,15 @@ def training_run(out: Path, identity: dict[str, Any], *, resume: bool) -> Iterat
         resume: go on from a checkpoint of the same identity if there is one.
     """
     partial = partial_path(out)
+    replaces = out.exists()
     with locked(out):
+        if out.exists() and not replaces:
+            raise OutputExistsError(f"{out}: another process has just made it.")
         goes_on = resume and _identity_in(partial) == digest_json(identity)
         if not goes_on:
             shutil.rmtree(partial, ignore_errors=True)
             write_json(partial / STATE / IDENTITY, digest_json(identity))
-        yield Run(folder=partial, resumed=goes_on and (partial / STATE / "last").exists())
+        yield Run(folder=partial, resumed=goes_on and has_checkpoint(partial / STATE))
         shutil.rmtree(partial / STATE)
         publish(partial, out)
 
@@ -95,19 +105,3 @@ def describe_result(model: Any, folder: Path) -> dict[str, Any]:
 def _identity_in(partial: Path) -> object:
     path = partial / STATE / IDENTITY
     return read_json(path) if path.is_file() else None
-
-
-def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """Name the first field that differs, params taken apart."""
-    if not found:
-        return "exists and is not a run of this command"
-    flat_found, flat_wanted = _flat(found), _flat(wanted)
-    for name in sorted(flat_found.keys() | flat_wanted.keys()):
-        one, other = flat_found.get(name), flat_wanted.get(name)
-        if one != other:
-            return f"came from {name} {one}, asked for {other}"
-    return "came from other inputs"
-
-
-def _flat(value: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in value.items() if k != "params"} | dict(value.get("params") or {})

@@ -12,7 +12,8 @@ from pipeline.devices import pick_device
 from pipeline.errors import CacheMismatchError
 from pipeline.evaluate import predict, score_rows
 from pipeline.files import write_atomic
-from pipeline.models import load_classifier
+from pipeline.fit_student import require_tokenizer
+from pipeline.models import load_classifier, load_tokenizer
 from pipeline.store.reader import TeacherCache
 from pipeline.tasks import Task
 
@@ -35,17 +36,15 @@ def score_student(
         Scores by split; {} for one without labels.
 
     Raises:
-        CacheError, ModelError; CacheMismatchError for another number of outputs.
+        CacheError, ModelError; CacheMismatchError for other labels or another tokenizer.
     """
     cache = TeacherCache.open(cache_path)
     task = Task.from_dict(cache.manifest.task)
     device = pick_device(device_name)
     model = load_classifier(str(student)).to(device)
-    if model.config.num_labels != task.num_outputs:
-        raise CacheMismatchError(
-            f"{student}: has {model.config.num_labels} outputs, {cache_path} is of task "
-            f"{task.name} with {task.num_outputs}."
-        )
+    _require_same_labels(student, model.config, task, cache_path)
+    if (student / "tokenizer.json").is_file():
+        require_tokenizer(cache.manifest, load_tokenizer(str(student)), str(student))
     scores, written = {}, []
     for name in (split,) if split else task.validation_splits:
         examples = cache.examples(name)
@@ -56,6 +55,16 @@ def score_student(
     if logits_path:
         write_atomic(logits_path, _parquet(written))
     return scores
+
+
+def _require_same_labels(student: Path, config: Any, task: Task, cache_path: Path) -> None:
+    found = [str(config.id2label[index]) for index in range(config.num_labels)]
+    wanted = list(task.label_names) or found[:1]
+    if found != wanted:
+        raise CacheMismatchError(
+            f"{student}: its outputs are {', '.join(found)}; {cache_path} is of task {task.name} "
+            f"with {', '.join(task.label_names) or 'a number'}."
+        )
 
 
 def _parquet(written: list[tuple[str, list[int], Any]]) -> bytes:

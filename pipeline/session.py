@@ -12,12 +12,12 @@ import torch
 from pipeline.batches import Rows
 from pipeline.devices import pick_precision
 from pipeline.evaluate import evaluate
-from pipeline.files import write_json
+from pipeline.files import naming_full_disk, write_json
 from pipeline.live import logbook
 from pipeline.params import FitParams
 from pipeline.runs import describe_result, training_run
 from pipeline.tasks import Task
-from pipeline.training import Progress, StepLog, Terms, train
+from pipeline.training import Progress, StepLog, Terms, checkpoint_step, train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ def run_session(
     s = session
     with (
         training_run(s.out, s.identity, resume=resume) as run,
-        logbook(run.folder, resume=run.resumed) as log,
+        logbook(run.folder, resume_at=checkpoint_step(run.state) if run.resumed else None) as log,
     ):
 
         def told(entry: StepLog) -> None:
@@ -76,8 +76,9 @@ def run_session(
             on_step=told,
             on_epoch=log.on_epoch,
         )
-        s.model.save_pretrained(run.folder)
-        s.tokenizer.save_pretrained(run.folder)
+        with naming_full_disk(run.folder):
+            s.model.save_pretrained(run.folder)
+            s.tokenizer.save_pretrained(run.folder)
         record = s.described | _outcome(s, progress) | describe_result(s.model, run.folder)
         write_json(run.folder / s.record_name, record)
         if s.card:

@@ -53,7 +53,14 @@ def require_outputs(name: str, config: Any, task: Task, *, named: bool) -> None:
         )
 
 
-def require_useful(name: str, task: Task, logits: Array, labels: Array, split: str) -> None:
+def require_useful(
+    name: str,
+    task: Task,
+    logits: Array,
+    labels: Array,
+    split: str,
+    given_order: tuple[int, ...] | None = None,
+) -> None:
     """Refuse a teacher whose targets would mislead.
 
     Args:
@@ -62,6 +69,7 @@ def require_useful(name: str, task: Task, logits: Array, labels: Array, split: s
         logits: (rows, outputs) of a labelled validation split, in the task's order.
         labels: (rows,).
         split: its name.
+        given_order: which output of the teacher is each class, where that was named.
 
     Raises:
         TeacherRefusedError: its outputs fit the labels better in another order, or it is no better
@@ -69,7 +77,9 @@ def require_useful(name: str, task: Task, logits: Array, labels: Array, split: s
     """
     if not task.is_regression and (better := better_order(logits, labels.astype(np.int64))):
         order, found, best = better
-        names = ",".join(task.label_names[k] for k in order)
+        given = given_order or range(len(order))
+        by_output = {output: task.label_names[k] for output, k in zip(given, order, strict=True)}
+        names = ",".join(by_output[output] for output in sorted(by_output))
         raise TeacherRefusedError(
             f"{name}: its outputs seem to be in another order than the labels of {task.name}: "
             f"accuracy on {split} is {found:.3f} as they are, {best:.3f} as {names}. "

@@ -19,7 +19,7 @@ from torch import Tensor
 from pipeline.batches import Rows, training_batches
 from pipeline.devices import autocast, pick_precision
 from pipeline.errors import TrainingError
-from pipeline.files import read_json, write_json
+from pipeline.files import naming_full_disk, read_json, write_json
 from pipeline.params import FitParams
 
 # BERT's own, and that of the PKD code. At torch's 1e-8 the key biases, whose true gradient is 0,
@@ -218,11 +218,23 @@ def _finish_epoch(
     accelerator: Any, model: Any, progress: Progress, record: dict[str, Any], state: Path
 ) -> None:
     """Keep the best weights, then the checkpoint that `--resume` goes on from."""
-    from safetensors.torch import save_file
-
     scores = next(iter(record["scores"].values()))
     score = next(iter(scores.values()))
     state.mkdir(parents=True, exist_ok=True)
+    with naming_full_disk(state):
+        _write_state(accelerator, model, progress, record, score, state)
+
+
+def _write_state(
+    accelerator: Any,
+    model: Any,
+    progress: Progress,
+    record: dict[str, Any],
+    score: float,
+    state: Path,
+) -> None:
+    from safetensors.torch import save_file
+
     if score > progress.best_score:
         progress.best_score, progress.best_epoch = score, record["epoch"]
         weights = {
@@ -263,11 +275,27 @@ def _replace(target: Path, write: Callable[[Path], object]) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def has_checkpoint(state: Path) -> bool:
+    """Whether a run can go on from `state`."""
+    return _checkpoint_in(state) is not None
+
+
+def checkpoint_step(state: Path) -> int:
+    """The last step before the checkpoint in `state`."""
+    folder = _checkpoint_in(state)
+    return int(read_json(folder / "progress.json")["history"][-1]["step"]) if folder else 0
+
+
+def _checkpoint_in(state: Path) -> Path | None:
+    for name in ("last", "old-last"):  # the second when killed between two renames
+        if (state / name / "progress.json").exists():
+            return state / name
+    return None
+
+
 def _restore(accelerator: Any, state: Path) -> Progress:
-    folder = state / "last"
-    if not folder.exists() and (state / "old-last").exists():  # killed between two renames
-        folder = state / "old-last"
-    if not folder.exists():
+    folder = _checkpoint_in(state)
+    if folder is None:
         return Progress()
     accelerator.load_state(str(folder))
     return Progress(**read_json(folder / "progress.json"))

@@ -15,6 +15,7 @@ from stages.cli import (
     note,
     overwrite_option,
     path_option,
+    prepared_data,
     progress,
     resolve,
     task_named,
@@ -57,14 +58,13 @@ def build(
     """
     task_named(task)
     note(f"cache for {task}")
-    values, _ = resolve("cache", flags, task)
+    values, sources = resolve("cache", flags, task)
     from pipeline.build import build_cache
-    from pipeline.data import load_prepared
 
     folder = out or Path(f"data/{task}.zarr")
     with progress() as tick:
         built = build_cache(
-            prepared=load_prepared(data or Path(f"data/raw/{task}"), task),
+            prepared=prepared_data(task, data),
             teacher_name=teacher or f"data/teachers/{task}",
             out=folder,
             params=values,
@@ -79,7 +79,10 @@ def build(
     if built.existed:
         note(f"{folder}: built from the same teacher, data and options already; nothing to do.")
     else:
-        write_json(metrics or Path(f"data/metrics/cache-{task}.json"), timings(built, folder))
+        write_json(
+            metrics or Path(f"data/metrics/cache-{task}.json"),
+            timings(built, folder) | {"params_from": sources},
+        )
     result = {"cache": str(folder), "existed": built.existed, "scores": built.scores}
     emit(result | {"cache_id": built.manifest.cache_id}, as_json, _built_text(folder, built))
 
@@ -160,7 +163,13 @@ def _layers(layers: tuple[int, ...]) -> str:
 @cli.command()
 @click.argument("cache", type=click.Path(path_type=Path))
 @click.option("--teacher", help="Also run this teacher on sampled rows and compare.")
-@click.option("--rows", default=64, show_default=True, help="Rows per split to run again.")
+@click.option(
+    "--rows",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Rows per split to run again.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
 @json_option
 def verify(cache: Path, teacher: str | None, rows: int, device: str, as_json: bool) -> None:

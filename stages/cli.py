@@ -14,7 +14,7 @@ from typing import Any, TypeVar, get_type_hints
 import click
 
 from pipeline import params
-from pipeline.errors import PipelineError
+from pipeline.errors import DataError, PipelineError
 from pipeline.tasks import Task, find_task
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -110,6 +110,22 @@ def resolve(section: str, flags: Mapping[str, Any], task: str | None) -> tuple[A
 def task_named(name: str) -> Task:
     """The task of `--task`, built in or described in `params.yaml`."""
     return find_task(name, params.read_params().get("tasks") or {})
+
+
+def prepared_data(task: str, folder: Path | None) -> Any:
+    """The prepared data of a task; refuses data prepared with another description of it."""
+    from pipeline.data import load_prepared
+
+    named = task_named(task)
+    prepared = load_prepared(folder or Path(f"data/raw/{task}"), task)
+    if prepared.task != named:
+        one, other = prepared.task.to_dict(), named.to_dict()
+        field = next(key for key in one if one[key] != other[key])
+        raise DataError(
+            f"{prepared.folder}: prepared with {field} {one[field]}, params.yaml now says "
+            f"{other[field]}; run `pkd-data prepare --task {task} --overwrite`."
+        )
+    return prepared
 
 
 def note(message: str) -> None:

@@ -14,6 +14,7 @@ from stages.cli import (
     note,
     overwrite_option,
     path_option,
+    prepared_data,
     progress,
     resolve,
     resume_option,
@@ -57,13 +58,12 @@ def fit(
     task_named(task)
     note(f"teacher for {task}")
     values, sources = resolve("teacher", flags, task)
-    from pipeline.data import load_prepared
     from pipeline.fit_teacher import fit_teacher
 
     folder = out or Path(f"data/teachers/{task}")
     with progress() as tick:
         record = fit_teacher(
-            prepared=load_prepared(data or Path(f"data/raw/{task}"), task),
+            prepared=prepared_data(task, data),
             out=folder,
             params=values,
             sources=sources,
@@ -80,13 +80,19 @@ def fit(
 @task_option
 @click.option("--teacher", help="A folder or a hub id. [default: data/teachers/TASK]")
 @path_option("--data", "Prepared data. [default: data/raw/TASK]")
-@click.option("--max-length", type=int, help="In tokens. [default: the teacher's record, else 128]")
+@click.option("--teacher-labels", help="The labels in the order of the teacher's outputs.")
+@click.option(
+    "--max-length",
+    type=click.IntRange(min=3),
+    help="In tokens. [default: the teacher's record, else 128]",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
 @json_option
 def evaluate_teacher(
     task: str,
     teacher: str | None,
     data: Path | None,
+    teacher_labels: str | None,
     max_length: int | None,
     device: str,
     as_json: bool,
@@ -98,12 +104,16 @@ def evaluate_teacher(
       pkd-teacher eval --task rte --teacher data/teachers/rte
     """
     task_named(task)
-    from pipeline.data import load_prepared
     from pipeline.fit_teacher import score_teacher
 
     name = teacher or f"data/teachers/{task}"
-    prepared = load_prepared(data or Path(f"data/raw/{task}"), task)
-    scores = score_teacher(prepared, name, max_length=max_length, device_name=device)
+    scores = score_teacher(
+        prepared_data(task, data),
+        name,
+        max_length=max_length,
+        teacher_labels=teacher_labels,
+        device_name=device,
+    )
     lines = [
         f"{split}: " + ", ".join(f"{metric} {value:.4f}" for metric, value in of_split.items())
         for split, of_split in scores.items()

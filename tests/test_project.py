@@ -35,8 +35,7 @@ def test_the_demos_values_do_not_leak_into_real_tasks() -> None:
     for section in ("teacher", "student"):
         values, _ = params.resolve(section, {}, task="rte", path=ROOT / "params.yaml")
         assert values.init is None
-        published = params.PARAMS_OF_SECTION[section]()
-        assert values == published
+        assert values == params.PARAMS_OF_SECTION[section]()
 
 
 @pytest.mark.parametrize("stage", DVC["stages"])

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.existing import must_build
 from pipeline.errors import ParamsError
+from pipeline.existing import must_build
 from pipeline.files import building, read_json, write_json
 from pipeline.locks import locked
 from pipeline.params import BaseParams

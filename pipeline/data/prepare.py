@@ -8,13 +8,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipeline.data.existing import must_build
 from pipeline.data.folder import read_folder
 from pipeline.data.hub import read_hub
 from pipeline.data.prepared import is_sound
 from pipeline.data.record import RECORD, make_record
 from pipeline.data.source import Source
 from pipeline.data.table import draw
+from pipeline.existing import must_build
 from pipeline.files import building, write_json
 from pipeline.locks import locked
 from pipeline.params import DataParams

@@ -58,6 +58,8 @@ class Manifest:
     shard_rows: int
     batch_tokens: int
     splits: dict[str, Split]
+    arrays: dict[str, dict[str, Any]]
+    """Path of each array -> {"shape", "dtype"}; an optional array of a later build stands here."""
     measured_error: dict[str, Any]
     """Stored values against a float32 forward of sampled rows: rows, and per layer the largest and
     mean relative L2 error and cosine distance; the largest absolute error of the logits."""

@@ -219,11 +219,22 @@ class CacheWriter:
             shard_rows=plan.shard_rows,
             batch_tokens=plan.batch_tokens,
             splits=self._splits,
+            arrays=self._arrays(),
             row_digests=row_digests,
             files=self._files(records),
             cache_id=plan.cache_id,
             **described,
         ).sealed()
+
+    def _arrays(self) -> dict[str, dict[str, Any]]:
+        plan = self.plan
+        arrays: dict[str, dict[str, Any]] = {}
+        for split, info in self._splits.items():
+            cls_shape = [info.rows, len(plan.layers), plan.hidden_size]
+            arrays[f"{split}/{CLS}"] = {"shape": cls_shape, "dtype": plan.dtype}
+            logits_shape = [info.rows, plan.outputs]
+            arrays[f"{split}/{LOGITS}"] = {"shape": logits_shape, "dtype": "float32"}
+        return arrays
 
     def _files(self, records: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
         known = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -135,8 +136,25 @@ def test_the_same_again_does_nothing_and_another_is_refused(world: World, tmp_pa
     assert files_of(out) == files_of(world.cache)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("dear")
-    with pytest.raises(OutputExistsError, match="exists and is not a cache"):
-        build(world, tmp_path / "mine")
+    for overwrite in (False, True):
+        with pytest.raises(OutputExistsError, match="is not a cache, so it will not be replaced"):
+            build(world, tmp_path / "mine", overwrite=overwrite)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "dear"
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "manifest"])
+def test_a_damaged_cache_can_be_built_again(world: World, tmp_path: Path, damage: str) -> None:
+    out = tmp_path / "c.zarr"
+    shutil.copytree(world.cache, out)
+    path = out / ("manifest.json" if damage == "manifest" else "train/logits/c/0/0")
+    content = bytearray(path.read_bytes())
+    content[20] ^= 1
+    path.write_bytes(content[:-1] if damage == "cut" else content)
+    if damage != "flip":  # a build looks at sizes; `verify` and --overwrite at every byte
+        with pytest.raises(OutputExistsError, match="damaged .* pass --overwrite to replace it"):
+            build(world, out)
+    build(world, out, overwrite=True)
+    assert files_of(out) == files_of(world.cache)
 
 
 def test_a_teacher_at_chance_is_refused_before_the_training_rows(
@@ -144,7 +162,7 @@ def test_a_teacher_at_chance_is_refused_before_the_training_rows(
 ) -> None:
     teacher = random_teacher(tmp_path, "bert")
     with pytest.raises(TeacherRefusedError, match="no better than chance .* --allow-weak-teacher"):
-        build(world, tmp_path / "c.zarr", teacher, layers="1")
+        build(world, tmp_path / "c.zarr", teacher, layers="1", max_length=24)
     assert not (tmp_path / "c.zarr").exists()
     assert not (tmp_path / ".c.zarr.partial" / "train").exists()
 
@@ -165,6 +183,9 @@ def test_outputs_in_another_order_are_refused_and_can_be_named(
     with pytest.raises(TeacherRefusedError, match=rf"another order .* --teacher-labels {names}"):
         build(world, tmp_path / "c.zarr", tmp_path / "t", max_length=24)
     out = build(world, tmp_path / "c.zarr", tmp_path / "t", max_length=24, teacher_labels=names)
+    wrong = {"max_length": 24, "teacher_labels": "entailment,not_entailment"}
+    with pytest.raises(TeacherRefusedError, match=rf"as they are, .* as {names}. Pass"):
+        build(world, tmp_path / "d.zarr", tmp_path / "t", **wrong)
     same = TeacherCache.open(world.cache).logits("train")
     np.testing.assert_allclose(TeacherCache.open(out).logits("train"), same, atol=1e-6)
 
@@ -184,6 +205,10 @@ def test_a_wrong_flag_or_teacher_says_what_was_expected(world: World, tmp_path: 
     out = tmp_path / "c.zarr"
     with pytest.raises(ParamsError, match="expected the labels of rte .* entailment,not_entail"):
         build(world, out, teacher_labels="yes,no")
+    with pytest.raises(ParamsError, match="--layers a,b: expected `all`"):
+        build(world, out, layers="a,b")
+    with pytest.raises(ModelError, match="reads at most 64 tokens, max_length is 65"):
+        build(world, out, max_length=65)
     with pytest.raises(ParamsError, match=r"--layers 2,5: the teacher has layers 1\.\.4"):
         build(world, out, layers="2,5")
     with pytest.raises(ModelError, match="no such folder"):
@@ -213,5 +238,8 @@ def test_values_beyond_float16_name_the_layer(world: World, tmp_path: Path) -> N
     model.save_pretrained(tmp_path / "t")
     tiny_tokenizer("bert").save_pretrained(tmp_path / "t")
     with pytest.raises(CacheError, match="Layer 3 has values up to .* --dtype float32"):
-        build(world, tmp_path / "c.zarr", tmp_path / "t", dtype="float16", allow_weak_teacher=True)
+        build(
+            world, tmp_path / "c.zarr", tmp_path / "t",
+            dtype="float16", allow_weak_teacher=True, max_length=24,
+        )  # fmt: skip
     assert not (tmp_path / "c.zarr").exists()

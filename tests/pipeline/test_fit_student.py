@@ -160,7 +160,7 @@ def test_a_student_needs_nothing_of_the_teacher(world: World, tmp_path: Path) ->
 def test_the_same_again_does_nothing_and_another_is_refused(world: World, student: Path) -> None:
     before = (student / "model.safetensors").stat().st_mtime_ns
     assert fit(world, student)["existed"]
-    with pytest.raises(OutputExistsError, match=r"came from beta 100\.0, asked for 7\.0; pass --o"):
+    with pytest.raises(OutputExistsError, match=r"beta: 100\.0 there, 7\.0 now"):
         fit(world, student, beta=7.0)
     assert (student / "model.safetensors").stat().st_mtime_ns == before
 
@@ -174,6 +174,41 @@ def test_overwrite_replaces_and_seed_decides(world: World, tmp_path: Path) -> No
     assert (tmp_path / "s" / "model.safetensors").read_bytes() != weights[0]
     assert one["identity"] != other["identity"]
     assert not list(tmp_path.glob(".s.partial"))
+
+
+def test_a_folder_that_is_no_student_is_never_replaced(world: World, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("dear")
+    with pytest.raises(OutputExistsError, match="will not replace it"):
+        fit(world, tmp_path / "mine", overwrite=True)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "dear"
+
+
+def test_a_student_whose_weights_are_gone_is_trained_again(
+    world: World, student: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(student, tmp_path / student.name)
+    weights = tmp_path / student.name / "model.safetensors"
+    before = weights.read_bytes()
+    weights.unlink()
+    fit(world, tmp_path / student.name)
+    assert weights.read_bytes() == before
+
+
+def test_a_resumed_log_has_every_step_once(world: World, tmp_path: Path) -> None:
+    def stop(entry: Any) -> None:
+        if entry.step > 21:
+            raise KeyboardInterrupt
+
+    params = replace(STUDENT, init=str(world.encoder), epochs=4)
+    with pytest.raises(KeyboardInterrupt):
+        fit_student(
+            cache_path=world.cache16, out=tmp_path / "s", params=params, sources={}, on_step=stop
+        )
+    fit(world, tmp_path / "s", epochs=4, resume=True)
+    log = tmp_path / "s" / "dvclive" / "plots" / "metrics" / "train" / "loss" / "total.tsv"
+    steps = [int(row.split("\t")[0]) for row in log.read_text().splitlines()[1:]]
+    assert steps == sorted(set(steps))
 
 
 def test_an_interrupted_run_leaves_no_student_and_resumes(world: World, tmp_path: Path) -> None:
@@ -254,6 +289,22 @@ def test_an_infinite_loss_ends_the_run(world: World, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="the loss is not finite"):
         fit(world, tmp_path / "s", learning_rate=1e30, max_grad_norm=0.0)
     assert not (tmp_path / "s").exists()
+
+
+def test_a_student_is_scored_on_its_own_task_alone(
+    world: World, student: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(student, tmp_path / "other")
+    save_encoder(tmp_path / "enc", "roberta")
+    shutil.copy(tmp_path / "enc" / "tokenizer.json", tmp_path / "other")
+    shutil.copy(tmp_path / "enc" / "tokenizer_config.json", tmp_path / "other")
+    with pytest.raises(CacheMismatchError, match="is not the one of the cached tokens"):
+        score_student(tmp_path / "other", world.cache16, None, None, "cpu")
+    config = json.loads((student / "config.json").read_text())
+    config["id2label"] = {"0": "not_entailment", "1": "entailment"}
+    (tmp_path / "other" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CacheMismatchError, match="its outputs are not_entailment, entailment"):
+        score_student(tmp_path / "other", world.cache16, None, None, "cpu")
 
 
 def test_only_the_needed_layers_are_read(world: World, tmp_path: Path) -> None:

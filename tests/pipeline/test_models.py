@@ -16,6 +16,7 @@ from pipeline.models import (
     is_hub_id,
     load_classifier,
     load_tokenizer,
+    require_length,
 )
 from pipeline.tasks import BUILT_IN
 from tests.support.tiny import FAMILIES, save_encoder, tiny_tokenizer
@@ -155,3 +156,33 @@ def test_an_init_is_a_name_and_a_digest_never_a_path(tmp_path: Path) -> None:
     (tmp_path / "other" / "enc" / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="no weights"):
         identify_init(str(tmp_path / "other" / "enc"))
+
+
+def test_weights_that_do_not_fit_the_configuration_are_not_replaced_by_random_ones(
+    tmp_path: Path,
+) -> None:
+    import json
+
+    folder = save_encoder(tmp_path / "e", layers=2)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 4}))
+    with pytest.raises(ModelError, match=r"its weights lack encoder\.layer\.2"):
+        build_classifier(str(folder), RTE, layers=4, seed=0, dropout=None)
+
+
+def test_truncated_weights_are_one_message(tmp_path: Path) -> None:
+    folder = save_encoder(tmp_path / "e")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ModelError, match="no model could be loaded from that folder"):
+        build_classifier(str(folder), RTE, layers=2, seed=0, dropout=None)
+
+
+def test_an_input_longer_than_the_encoder_reads_is_refused() -> None:
+    from tests.support.tiny import tiny_config
+
+    require_length(64, tiny_config("bert", 2), "e")
+    with pytest.raises(ModelError, match="reads at most 64 tokens, max_length is 65"):
+        require_length(65, tiny_config("bert", 2), "e")
+    with pytest.raises(ModelError, match="reads at most 65 tokens"):  # 66, one before the padding
+        require_length(66, tiny_config("roberta", 2), "e")

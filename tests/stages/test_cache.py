@@ -100,6 +100,7 @@ def test_verify_with_another_teacher(world: World, tmp_path: Path) -> None:
         (("info", "data/none.zarr"), 1, "data/none.zarr: no such cache"),
         (("verify", "data/raw"), 1, "not a finished cache"),
         (("build", "--task", "rte", "--device", "tpu9"), 1, "--device tpu9"),
+        (("verify", "data/rte.zarr", "--rows", "0"), 2, "0 is not in the range"),
     ],
 )
 def test_mistakes(project: Path, arguments: tuple[Any, ...], code: int, text: str) -> None:
@@ -126,7 +127,10 @@ def test_a_full_disk_is_one_message_and_the_build_goes_on_later(
         "from stages.cache import cli; cli(['build', '--task', 'rte', '--layers', 'all'])"
     )
     command = [sys.executable, "-c", code, "3000"]
-    environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"}
+    environment = {
+        "PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin",
+        "PYTHONDONTWRITEBYTECODE": "1",  # else it leaves cut .pyc files behind
+    }  # fmt: skip
     found = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert found.returncode == 1, found.stderr
     assert "the disk is full" in found.stderr

@@ -47,7 +47,7 @@ def test_fit_and_eval(project: Path) -> None:
     assert "nothing to do" in run("fit", "--task", "rte", "--init", "enc").stderr
     other = run("fit", "--task", "rte", "--init", "enc", "--epochs", "1")
     assert other.exit_code == 1
-    assert "epochs 3, asked for 1" in other.stderr
+    assert "epochs: 3 there, 1 now" in other.stderr
 
 
 def test_regression(project: Path) -> None:
@@ -80,6 +80,8 @@ def test_regression(project: Path) -> None:
         (("fit", "--task", "mrpc", "--init", "enc"), 1, "pkd-data prepare --task mrpc"),
         (("fit", "--task", "rte", "--init", "data/no/such"), 1, "data/no/such: no such folder"),
         (("fit", "--task", "rte", "--init", "enc", "--precision", "fp8"), 2, "'fp8' is not one"),
+        (("fit", "--task", "rte", "--init", "enc", "--max-length", "900"), 1, "at most 64 tokens"),
+        (("eval", "--task", "rte", "--max-length", "-5"), 2, "-5 is not in the range"),
         (("eval", "--task", "rte"), 1, "data/teachers/rte: no such folder"),
     ],
 )
@@ -89,3 +91,47 @@ def test_mistakes(project: Path, arguments: tuple[Any, ...], code: int, text: st
     assert text in found.stderr
     assert "Traceback" not in found.output
     assert not (project / "data" / "teachers").exists()
+
+
+def test_a_task_described_anew_is_prepared_anew(project: Path) -> None:
+    """Labels in another order in params.yaml, after the data was prepared."""
+    from stages.data import cli as data_cli
+
+    source = project / "mail"
+    source.mkdir()
+    for name in ("train", "validation"):
+        (source / f"{name}.csv").write_text("text,label\nw1 sun,spam\nw2,ham\n")
+    settings = project / "params.yaml"
+    settings.write_text("tasks: {mail: {text: text, labels: [ham, spam]}}")
+    prepare = ["prepare", "--task", "mail", "--source", "mail"]
+    assert CliRunner().invoke(data_cli, prepare).exit_code == 0
+    settings.write_text("tasks: {mail: {text: text, labels: [spam, ham]}}")
+    found = run("fit", "--task", "mail", "--init", "enc")
+    assert found.exit_code == 1
+    assert "prepared with label_names ['ham', 'spam'], params.yaml now says" in found.stderr
+    assert "pkd-data prepare --task mail --overwrite" in found.stderr
+
+
+@pytest.mark.parametrize("limit", [2000, 30000])
+def test_a_full_disk_is_one_message(project: Path, limit: int) -> None:
+    """A real limit on file size, met by the checkpoint."""
+    import subprocess
+    import sys
+
+    code = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "import torch, transformers, pyarrow, accelerate, dvclive\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        "from stages.teacher import cli; cli(['fit', '--task', 'rte', '--init', 'enc'])"
+    )
+    environment = {
+        "PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin",
+        "HOME": str(project), "PYTHONDONTWRITEBYTECODE": "1", "DVC_NO_ANALYTICS": "1",
+    }  # fmt: skip
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    assert found.returncode == 1, found.stderr
+    assert "the disk is full" in found.stderr
+    assert "Traceback" not in found.stderr
+    assert not (project / "data" / "teachers" / "rte").exists()
