@@ -58,7 +58,7 @@ def build(
     """
     task_named(task)
     note(f"cache for {task}")
-    values, sources = resolve("cache", flags, task)
+    values, _ = resolve("cache", flags, task)
     from pipeline.build import build_cache
 
     folder = out or Path(f"data/{task}.zarr")
@@ -79,10 +79,7 @@ def build(
     if built.existed:
         note(f"{folder}: built from the same teacher, data and options already; nothing to do.")
     else:
-        write_json(
-            metrics or Path(f"data/metrics/cache-{task}.json"),
-            timings(built, folder) | {"params_from": sources},
-        )
+        write_json(metrics or Path(f"data/metrics/cache-{task}.json"), timings(built, folder))
     result = {"cache": str(folder), "existed": built.existed, "scores": built.scores}
     emit(result | {"cache_id": built.manifest.cache_id}, as_json, _built_text(folder, built))
 
