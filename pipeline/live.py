@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import TrainingError
 from pipeline.training import StepLog
 
 FOLDER = "dvclive"
@@ -29,20 +30,25 @@ def logbook(folder: Path, *, resume_at: int | None) -> Iterator[Logbook]:
         folder: the run's.
         resume_at: the checkpoint's step; what was logged after it will be logged again.
     """
-    from dvclive import Live
-
     if resume_at is not None:
         _forget_after(folder / FOLDER, resume_at)
 
-    # the pipeline's own dvc.yaml declares metrics and plots; DVCLive makes no experiment of a stage
-    with Live(
-        dir=str(folder / FOLDER),
-        resume=resume_at is not None,
-        save_dvc_exp=False,
-        dvcyaml=None,
-        report=None,
-    ) as live:
+    with _opened(folder / FOLDER, resume=resume_at is not None) as live:
         yield Logbook(on_step=_step_logger(live), on_epoch=_epoch_logger(live))
+
+
+def _opened(folder: Path, *, resume: bool) -> Any:
+    from dvclive import Live
+    from scmrepo.exceptions import SCMError
+
+    try:
+        # our own dvc.yaml declares metrics and plots; a stage is no experiment of DVCLive's
+        return Live(dir=str(folder), resume=resume, save_dvc_exp=False, dvcyaml=None, report=None)
+    except SCMError as error:
+        raise TrainingError(
+            f"DVCLive cannot log into this git repository: {error}. Where there is no commit yet, "
+            "make one: `git add --all && git commit -m start`."
+        ) from None
 
 
 def _forget_after(folder: Path, step: int) -> None:

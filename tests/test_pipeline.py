@@ -17,9 +17,10 @@ TINY = {
         "bases": ["demo"], "tasks": ["demo"], "strategies": ["finetune", "skip"],
         "depths": [2], "seeds": [0],
     },
+    "tasks": {},
     "base": {"layers": 3, "steps": 6, "hidden_size": 16, "heads": 2, "batch_size": 4},
     "data": {"train_rows": 60, "validation_rows": 30, "test_rows": 10},
-    "teacher": {"epochs": 1, "tasks": {"demo": {"init": "data/base/demo"}}},
+    "teacher": {"epochs": 1, "max_length": 23, "tasks": {"demo": {"init": "data/base/demo"}}},
     "cache": {"allow_weak_teacher": True},
     "student": {"epochs": 1, "tasks": {"demo": {"init": "data/base/demo"}}},
     "report": {"latency_rows": 8},
@@ -55,7 +56,9 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     (folder / "params.yaml").write_text(yaml.safe_dump(TINY))
-    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "-m", "start"]):
+        subprocess.run(["git", *identity, *command], cwd=folder, check=True)
     return folder
 
 

@@ -93,7 +93,11 @@ def test_ctrl_c_leaves_nothing_that_looks_whole_and_resume_goes_on(project: Path
     import sys
 
     arguments = ["fit", "--cache", "data/rte.zarr", "--epochs", "300", "--out", "s", "--resume"]
-    code = f"from stages.student import cli; cli({arguments})"
+    # a shell starts background jobs with SIGINT ignored, and its children inherit that
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"from stages.student import cli; cli({arguments})"
+    )
     environment = {
         "PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin",
         "HOME": str(project), "OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1",
