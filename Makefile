@@ -35,9 +35,10 @@ bench: $(VENV)/installed  ## stage two against plain fine-tuning: seconds per st
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
 
+# the S3 libraries come with moto in one call: apart, pip moves boto back and forth
 # torch first and exactly: any looser requirement draws in gigabytes of CUDA packages
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,s3]'
 	touch $@
