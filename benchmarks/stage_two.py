@@ -16,52 +16,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from benchmarks.synthetic import VOCABULARY, synthetic_cache
+
 CONTENDERS = ("finetune", "kd", "skip")
-VOCABULARY = 1000
 STUDENT_LAYERS = 3
-
-
-def synthetic_cache(path: Path, rows: int, layers: int, hidden: int, length: int) -> None:
-    """A cache of random tokens and targets."""
-    import pyarrow as pa
-
-    from pipeline.store.examples import schema
-    from pipeline.store.writer import CacheWriter, Plan
-
-    draw = np.random.default_rng(0)
-    plan = Plan(
-        identity={}, layers=tuple(range(1, layers + 1)), hidden_size=hidden, outputs=2,
-        dtype="float16", shard_rows=1024, batch_tokens=1,
-    )  # fmt: skip
-    lengths = draw.integers(length // 3, length + 1, rows)
-    ids = [draw.integers(5, VOCABULARY, size).tolist() for size in lengths]
-    table = pa.table(
-        {
-            "example_id": range(rows),
-            "input_ids": ids,
-            "token_type_ids": [[0] * len(row) for row in ids],
-            "label": draw.integers(0, 2, rows),
-            "row_digest": [place.to_bytes(16, "big") for place in range(rows)],
-        },
-        schema=schema(regression=False),
-    )
-    described: dict[str, Any] = {
-        "task": {"name": "bench", "label_names": ["a", "b"], "metrics": ["accuracy"]},
-        "teacher": {"layers": layers}, "tokenizer": {"pad_id": 0}, "data_digest": "",
-        "max_length": length, "compute": "float32", "versions": {}, "measured_error": {},
-    }  # fmt: skip
-    with CacheWriter(path, plan) as writer:
-        writer.add_split("train", table)
-        for shard in writer.unfinished("train"):
-            size = writer.rows_of("train", shard)
-            count = size.stop - size.start
-            cls = draw.normal(size=(count, layers, hidden)).astype(np.float32)
-            writer.write_shard("train", shard, draw.normal(size=(count, 2)).astype("f4"), cls)
-        writer.finish(lambda: described)
 
 
 def contend(cache_path: Path, strategy: str, steps: int) -> dict[str, float]:
@@ -122,7 +83,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bench.zarr"
-        synthetic_cache(path, given.rows, given.layers, given.hidden, given.length)
+        synthetic_cache(
+            path, rows=given.rows, layers=given.layers, hidden=given.hidden, length=given.length
+        )
         command = [sys.executable, "-m", "benchmarks.stage_two", "--steps", str(given.steps)]
         found: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
         for name in CONTENDERS * 2:

@@ -1,4 +1,4 @@
-"""How exact a cache is: stored values against the teacher run again on sampled rows.
+"""How exact a cache is: stored values against a float32 forward of sampled rows.
 
 Shapes: R sampled rows, L layers, H hidden size, K outputs.
 """
@@ -6,24 +6,14 @@ Shapes: R sampled rows, L layers, H hidden size, K outputs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from pipeline.errors import CacheError
+
 Array = np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowErrors:
-    """Errors of sampled rows."""
-
-    logits_RK: Array
-    """Absolute difference."""
-    relative_RL: Array
-    """L2 norm of the difference over that of the exact vector."""
-    cosine_RL: Array
-    """1 - cosine similarity, at least 0."""
+Errors = dict[str, Any]
 
 
 def sample_rows(rows: int, count: int) -> list[int]:
@@ -32,36 +22,66 @@ def sample_rows(rows: int, count: int) -> list[int]:
     return [int(row) for row in np.unique(spaced)]
 
 
-def row_errors(
+def measure_errors(
     exact_logits: Array, exact_cls: Array, stored_logits: Array, stored_cls: Array
-) -> RowErrors:
-    """Compare in float64: logits (R, K) with logits, [CLS] (R, L, H) with [CLS]."""
+) -> Errors:
+    """Compare in float64: logits (R, K) with logits, [CLS] (R, L, H) with [CLS].
+
+    Returns:
+        rows; per layer (lists of L) the sum and the largest over rows of the relative L2 error
+        |stored - exact| / |exact| and of the cosine distance; logits_abs_max. Plain JSON, so that
+        shards measured by several processes can be summed in one order.
+    """
     exact_RLH, stored_RLH = exact_cls.astype(np.float64), stored_cls.astype(np.float64)
     norm_RL = np.linalg.norm(exact_RLH, axis=-1)
     product_RL = norm_RL * np.linalg.norm(stored_RLH, axis=-1)
-    cosine_RL = 1 - (stored_RLH * exact_RLH).sum(-1) / product_RL
-    return RowErrors(
-        logits_RK=np.abs(stored_logits.astype(np.float64) - exact_logits),
-        relative_RL=np.linalg.norm(stored_RLH - exact_RLH, axis=-1) / norm_RL,
-        cosine_RL=cosine_RL.clip(min=0),
-    )
+    tiny = np.finfo(np.float64).tiny  # a vector of zeros has no direction, and no relative error
+    cosine_RL = 1 - (stored_RLH * exact_RLH).sum(-1) / product_RL.clip(min=tiny)
+    cosine_RL = np.where(product_RL > 0, cosine_RL.clip(min=0), 0)
+    relative_RL = np.linalg.norm(stored_RLH - exact_RLH, axis=-1) / norm_RL.clip(min=tiny)
+    return {
+        "rows": len(relative_RL),
+        "relative_l2_sum": relative_RL.sum(axis=0).tolist(),
+        "relative_l2_max": relative_RL.max(axis=0).tolist(),
+        "cosine_distance_sum": cosine_RL.sum(axis=0).tolist(),
+        "cosine_distance_max": cosine_RL.max(axis=0).tolist(),
+        "logits_abs_max": float(np.abs(stored_logits.astype(np.float64) - exact_logits).max()),
+    }
 
 
-def summarize(found: Sequence[RowErrors], layers: Sequence[int]) -> dict[str, Any]:
+def require_exact(errors: Errors, layers: Sequence[int], limit: float, dtype: str) -> None:
+    """Raise CacheError when a sampled row's relative L2 error is above `limit`."""
+    largest_L = errors["relative_l2_max"]
+    worst = max(range(len(largest_L)), key=lambda place: largest_L[place])
+    if largest_L[worst] > limit:
+        more = "" if dtype == "float32" else "a wider --dtype (float32), --compute float32, or "
+        raise CacheError(
+            f"Layer {layers[worst]}: a stored [CLS] differs from the teacher's by "
+            f"{largest_L[worst]:.3g} of its length, --max-error allows {limit:g}. Build with "
+            f"{more}a larger --max-error."
+        )
+
+
+def summarize(found: Sequence[Errors], layers: Sequence[int]) -> dict[str, Any]:
     """The manifest's `measured_error`: per layer the largest and mean error over the rows."""
-    relative_RL = np.concatenate([each.relative_RL for each in found])
-    cosine_RL = np.concatenate([each.cosine_RL for each in found])
+    rows = sum(each["rows"] for each in found)
     per_layer = {
         str(layer): {
-            "relative_l2_max": _digits(relative_RL[:, place].max()),
-            "relative_l2_mean": _digits(relative_RL[:, place].mean()),
-            "cosine_distance_max": _digits(cosine_RL[:, place].max()),
-            "cosine_distance_mean": _digits(cosine_RL[:, place].mean()),
+            f"{name}_{kind}": _digits(_over(found, name, kind, place) / (rows if mean else 1))
+            for name in ("relative_l2", "cosine_distance")
+            for kind, mean in (("max", False), ("mean", True))
         }
         for place, layer in enumerate(layers)
     }
-    largest = max(float(each.logits_RK.max()) for each in found)
-    return {"rows": len(relative_RL), "layers": per_layer, "logits_abs_max": _digits(largest)}
+    largest = max(each["logits_abs_max"] for each in found)
+    return {"rows": rows, "layers": per_layer, "logits_abs_max": _digits(largest)}
+
+
+def _over(found: Sequence[Errors], name: str, kind: str, place: int) -> float:
+    """The largest, or the sum that the mean is made of, over all that was measured."""
+    if kind == "max":
+        return float(max(each[f"{name}_max"][place] for each in found))
+    return float(sum(each[f"{name}_sum"][place] for each in found))
 
 
 def _digits(value: float) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -117,7 +117,7 @@ def distillation_terms(
 
 def fit_student(
     *,
-    cache_path: Path,
+    cache_path: Path | str,
     out: Path | None,
     params: StudentParams,
     sources: dict[str, str],
@@ -128,7 +128,7 @@ def fit_student(
     """Train one student.
 
     Args:
-        cache_path: a finished cache.
+        cache_path: a finished cache: a folder, or any fsspec URL.
         out: the student's folder; None = `data/students/<task>-<strategy>-<layers>-s<seed>`.
         params: every option.
         sources: where each parameter came from, for the record.
@@ -235,7 +235,7 @@ def describe_recipe(
     params: StudentParams,
     sources: dict[str, str],
     init: Init,
-    cache_path: Path,
+    cache_path: Path | str,
 ) -> dict[str, Any]:
     """The part of `run.json` that is known before training."""
     return {
@@ -249,7 +249,7 @@ def describe_recipe(
         "params_from": sources,
         "objective": asdict(recipe.objective),
         "cache": {
-            "name": cache_path.name,
+            "name": PurePosixPath(str(cache_path)).name,
             "cache_id": manifest.cache_id,
             "content_digest": manifest.content_digest,
             "dtype": manifest.dtype,

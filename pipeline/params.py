@@ -119,7 +119,11 @@ class TeacherParams(FitParams):
 class CacheParams:
     """`pkd-cache build`."""
 
-    dtype: str = option("float16", "Stored type of [CLS].", choices=("float16", "float32"))
+    dtype: str = option(
+        "float16",
+        "Stored type of [CLS]; int8 has a scale for each row and layer.",
+        choices=("float16", "float32", "int8"),
+    )
     compute: str = option(
         "float32", "Type the teacher computes in.", choices=("float32", "bfloat16")
     )
@@ -132,6 +136,9 @@ class CacheParams:
     device: str = option("auto", "auto, cpu, cuda, cuda:1, mps.")
     teacher_labels: str | None = option(
         None, "The task's label names in the order of the teacher's outputs, e.g. no,yes."
+    )
+    max_error: float | None = option(
+        None, "Refuse to build when a sampled row's relative L2 error is above this.", above=0
     )
     allow_weak_teacher: bool = option(False, "Accept a teacher that is no better than chance.")
 

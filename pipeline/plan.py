@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.data import Prepared
 from pipeline.digests import digest_file
 from pipeline.errors import CacheError, OutputExistsError, ParamsError
+from pipeline.existing import must_build
 from pipeline.models import (
     DEFAULT_MAX_LENGTH,
     identify_model,
@@ -20,7 +21,8 @@ from pipeline.models import (
 from pipeline.params import CacheParams
 from pipeline.store.format import FORMAT_VERSION, MANIFEST
 from pipeline.store.manifest import Manifest, read_manifest
-from pipeline.store.writer import Plan
+from pipeline.store.shards import Layout
+from pipeline.store.writer import PART, Plan, Share
 from pipeline.teacher_pass import Teacher
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "zarr", "numcodecs", "numpy", "pyarrow")
@@ -48,15 +50,14 @@ def plan_build(
         "dtype": params.dtype,
         "compute": params.compute,
     }
-    plan = Plan(
-        identity=identity,
+    layout = Layout(
         layers=layers,
         hidden_size=teacher.hidden_size,
         outputs=prepared.task.num_outputs,
         dtype=params.dtype,
         shard_rows=params.shard_rows,
-        batch_tokens=params.batch_tokens,
     )
+    plan = Plan(identity=identity, layout=layout, batch_tokens=params.batch_tokens)
     name = teacher.name if is_hub_id(teacher.name) else Path(teacher.name).resolve().name
     described = {
         "task": prepared.task.to_dict(),
@@ -112,6 +113,16 @@ def existing_cache(out: Path, plan: Plan, overwrite: bool) -> Manifest | None:
     raise OutputExistsError(f"{out}: {problem}; pass --overwrite to replace it.")
 
 
+def existing_part(out: Path, plan: Plan, share: Share, overwrite: bool) -> bool:
+    """Whether this part of the same plan is there already.
+
+    Raises:
+        OutputExistsError: another part or something else, as `existing_cache`.
+    """
+    found = {"plan": plan.to_dict(), "index": share.index, "count": share.count}
+    return not must_build(out, PART, found, overwrite=overwrite)
+
+
 def _compare(out: Path, plan: Plan, *, thorough: bool) -> tuple[str | None, Manifest | None]:
     """What keeps a cache from being the planned one, and its manifest where that can be read.
 
@@ -122,7 +133,7 @@ def _compare(out: Path, plan: Plan, *, thorough: bool) -> tuple[str | None, Mani
     except CacheError as error:
         return f"is damaged or of another format ({error})", None
     same_layout = (manifest.shard_rows, manifest.batch_tokens) == (
-        plan.shard_rows,
+        plan.layout.shard_rows,
         plan.batch_tokens,
     )
     if manifest.cache_id != plan.cache_id or not same_layout:
@@ -150,7 +161,10 @@ def _difference(manifest: Manifest, plan: Plan) -> str:
         "batch_tokens": manifest.batch_tokens,
         "task": manifest.task,
     }
-    wants = plan.identity | {"shard_rows": plan.shard_rows, "batch_tokens": plan.batch_tokens}
+    wants = plan.identity | {
+        "shard_rows": plan.layout.shard_rows,
+        "batch_tokens": plan.batch_tokens,
+    }
     for field, found in has.items():
         if found != wants[field]:
             return f"holds a cache with {field} {_short(found)}, asked for {_short(wants[field])}"

@@ -8,14 +8,14 @@ from typing import Any
 from pipeline.batches import Rows
 from pipeline.devices import pick_device
 from pipeline.errors import CacheMismatchError
-from pipeline.exactness import row_errors, sample_rows, summarize
+from pipeline.exactness import measure_errors, sample_rows, summarize
 from pipeline.models import identify_model
 from pipeline.store.reader import TeacherCache
 from pipeline.teacher_check import order_of
 from pipeline.teacher_pass import load_teacher, run_rows
 
 
-def rerun(path: Path, teacher_name: str, rows: int, device_name: str) -> dict[str, Any]:
+def rerun(path: Path | str, teacher_name: str, rows: int, device_name: str) -> dict[str, Any]:
     """Compare stored rows with a float32 forward of the teacher that the manifest names.
 
     Args:
@@ -47,5 +47,5 @@ def rerun(path: Path, teacher_name: str, rows: int, device_name: str) -> dict[st
         tokens = Rows.from_examples(cache.examples(split), manifest.tokenizer["pad_id"])
         fresh = run_rows(teacher, tokens, chosen, manifest.layers, manifest.batch_tokens)
         stored = cache.logits(split)[chosen], cache.cls(split, manifest.layers)[chosen]
-        found.append(row_errors(*fresh, *stored))
+        found.append(measure_errors(*fresh, *stored))
     return summarize(found, manifest.layers)

@@ -21,7 +21,11 @@ EVAL_BATCH = 128
 
 
 def score_student(
-    student: Path, cache_path: Path, split: str | None, logits_path: Path | None, device_name: str
+    student: Path,
+    cache_path: Path | str,
+    split: str | None,
+    logits_path: Path | None,
+    device_name: str,
 ) -> dict[str, dict[str, float]]:
     """Score a student, and write its logits when asked.
 
@@ -57,7 +61,7 @@ def score_student(
     return scores
 
 
-def _require_same_labels(student: Path, config: Any, task: Task, cache_path: Path) -> None:
+def _require_same_labels(student: Path, config: Any, task: Task, cache_path: Path | str) -> None:
     found = [str(config.id2label[index]) for index in range(config.num_labels)]
     wanted = list(task.label_names) or found[:1]
     if found != wanted:

@@ -25,17 +25,28 @@ class CachedTargets:
     logits_NK: Tensor
     cls_NLH: Tensor
     """In the stored type; (N, 0, H) when nothing is matched."""
+    scale_NL: Tensor | None = None
+    """Of int8 vectors: a value is scale * int8."""
 
     def __call__(self, rows_B: Tensor, _: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Gather the rows; the inputs are not needed."""
-        return self.logits_NK[rows_B], self.cls_NLH[rows_B]
+        cls_BLH = self.cls_NLH[rows_B]
+        if self.scale_NL is not None:
+            cls_BLH = cls_BLH.float() * self.scale_NL[rows_B].unsqueeze(-1)
+        return self.logits_NK[rows_B], cls_BLH
 
 
 def load_targets(
     cache: TeacherCache, split: str, layers: tuple[int, ...], device: torch.device
 ) -> CachedTargets:
-    """Read the logits and the chosen layers of a split, and no others; digests are checked."""
+    """Read the logits and the chosen layers of a split, and no others; digests are checked.
+
+    On the CPU, vectors that do not fit into memory stay in a memory map.
+    """
+    stored = cache.stored(split, layers)
+    scale = None if stored.scale_RL is None else torch.from_numpy(stored.scale_RL).to(device)
     return CachedTargets(
         torch.from_numpy(cache.logits(split)).to(device),
-        torch.from_numpy(cache.cls(split, layers)).to(device),
+        torch.from_numpy(stored.values_RLH).to(device),
+        scale,
     )

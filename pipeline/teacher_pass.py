@@ -77,6 +77,7 @@ def run_rows(
     layers: tuple[int, ...],
     batch_tokens: int,
     on_batch: Callable[[int, int], None] | None = None,
+    only: set[int] | None = None,
 ) -> tuple[Array, Array]:
     """Run the teacher over some rows, in batches of similar length.
 
@@ -90,16 +91,20 @@ def run_rows(
         layers: teacher layers, from 1.
         batch_tokens: budget of a batch, padding included.
         on_batch: told the rows and tokens of each finished batch.
+        only: batches without any of these rows are left out.
 
     Returns:
-        logits (len(chosen), K) and [CLS] (len(chosen), L, H), float32, in the order of `chosen`.
+        logits (len(chosen), K) and [CLS] (len(chosen), L, H), float32, in the order of `chosen`;
+        NaN in rows that were left out.
     """
-    index = torch.as_tensor(chosen)
+    index = torch.as_tensor(chosen, dtype=torch.int64)
     lengths: list[int] = rows.lengths_N[index].tolist()
     outputs = teacher.model.config.num_labels
     logits = np.full((len(lengths), len(teacher.output_order) or outputs), np.nan, np.float32)
     cls = np.full((len(lengths), len(layers), teacher.hidden_size), np.nan, np.float32)
     for batch in token_budget_batches(lengths, batch_tokens):
+        if only is not None and only.isdisjoint(chosen[row] for row in batch):
+            continue
         longest = max(lengths[row] for row in batch)
         inputs = rows.batch(index[batch], longest)
         inputs = {name: tensor.to(teacher.device) for name, tensor in inputs.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -128,16 +129,25 @@ def prepared_data(task: str, folder: Path | None) -> Any:
     return prepared
 
 
+def leads() -> bool:
+    """Whether this process speaks: under `torchrun` the first one alone."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def note(message: str) -> None:
     """Tell a person something, on standard error."""
-    click.echo(message, err=True)
+    if leads():
+        click.echo(message, err=True)
 
 
 def emit(result: Mapping[str, Any], as_json: bool, text: str) -> None:
     """Print a command's result on standard output: text for people, JSON for machines."""
+    if not leads():
+        return
     click.echo(json.dumps(result, indent=2, sort_keys=True, default=str) if as_json else text)
 
 
+cache_argument = click.argument("cache", metavar="CACHE")  # a path, or any fsspec URL
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace an output that came from other inputs."

@@ -21,7 +21,9 @@ from stages.cli import (
     with_params,
 )
 
-cache_option = path_option("--cache", "A finished cache, such as data/rte.zarr.", required=True)
+cache_option = click.option(
+    "--cache", required=True, help="A finished cache: data/rte.zarr, or any fsspec URL."
+)
 
 
 @commands("pkd-student", "Train and score students from a teacher cache.")
@@ -37,7 +39,7 @@ def cli() -> None:
 @overwrite_option
 @json_option
 def fit(
-    cache: Path,
+    cache: str,
     out: Path | None,
     resume: bool,
     overwrite: bool,
@@ -107,7 +109,7 @@ def _with_shares(then: Any) -> Any:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
 @json_option
 def evaluate_student(
-    student: Path, cache: Path, split: str | None, logits: Path | None, device: str, as_json: bool
+    student: Path, cache: str, split: str | None, logits: Path | None, device: str, as_json: bool
 ) -> None:
     """Score a student on the labelled rows of a cache.
 

@@ -15,6 +15,7 @@ RUNS_A_TEACHER = {
     "pipeline.build",
     "pipeline.fit_teacher",
     "pipeline.rerun",
+    "pipeline.shard_values",
 }
 
 
@@ -36,7 +37,8 @@ def reachable(module: str) -> set[str]:
     todo = [module]
     while todo:
         name = todo.pop()
-        path = ROOT / (name.replace(".", "/") + ".py")
+        folder = ROOT / name.replace(".", "/")
+        path = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
         if name in seen or not path.exists():
             continue
         seen.add(name)
@@ -60,7 +62,8 @@ def test_stage_two_never_imports_what_runs_a_teacher() -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "pipeline" / "store").glob("*.py")), ids=str)
 def test_the_store_knows_no_models(path: Path) -> None:
     roots = {name.split(".")[0] for name in imports_of(path)}
-    assert not roots & {"torch", "transformers", "accelerate"}
+    at_the_edge = {"torch"} if path.name == "split.py" else set()  # tensors for other programs
+    assert not roots & ({"torch", "transformers", "accelerate"} - at_the_edge)
     ours = {name for name in imports_of(path) if name.startswith("pipeline.")}
     allowed = ("digests", "errors", "files", "locks", "progress", "store")
     assert all(name.split(".")[1] in allowed for name in ours), ours

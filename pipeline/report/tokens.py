@@ -53,7 +53,7 @@ class CacheView:
         try:
             yield
         except CacheError as error:
-            raise CacheError(without_paths(error, self.cache.path)) from None
+            raise CacheError(without_paths(error, Path(self.cache.text))) from None
 
 
 def open_cache(path: Path, split: str) -> CacheView:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from pathlib import Path
 from typing import Any
 
+from pipeline.digests import row_digest
 from pipeline.errors import CacheCorruptError
 from pipeline.files import write_atomic
 from pipeline.store.manifest import Split
+
+ARROW_MAGIC = b"ARROW1\0\0"
 
 
 def schema(regression: bool) -> Any:
@@ -36,20 +40,111 @@ def write_examples(path: Path, table: Any) -> None:
     write_atomic(path, sink.getvalue().to_pybytes())
 
 
-def read_examples(path: Path, regression: bool, rows: int) -> Any:
-    """Read and check the table of a split; raises CacheCorruptError."""
+def parse_examples(content: bytes, where: str, regression: bool, rows: int) -> Any:
+    """Read and check the table of a split from the bytes of its file; raises CacheCorruptError."""
     import pyarrow as pa
 
     try:
-        table = pa.ipc.open_file(pa.BufferReader(path.read_bytes())).read_all()
+        require_plain_arrow(content, where)
+        # the messages that were just checked, one after the other; the footer could name others
+        table = pa.ipc.open_stream(_messages(content)).read_all()
         table.validate(full=True)
-    except (pa.ArrowException, OSError) as error:
-        raise CacheCorruptError(f"{path}: not a readable Arrow file ({error}).") from None
+    except (pa.ArrowException, OSError, struct.error, ValueError) as error:
+        raise CacheCorruptError(f"{where}: not a readable Arrow file ({error}).") from None
     if not table.schema.equals(schema(regression)):
-        raise CacheCorruptError(f"{path}: unexpected columns: {table.schema.to_string()}.")
+        raise CacheCorruptError(f"{where}: unexpected columns: {table.schema.to_string()}.")
     if table.num_rows != rows:
-        raise CacheCorruptError(f"{path}: {table.num_rows} rows, the manifest says {rows}.")
+        raise CacheCorruptError(f"{where}: {table.num_rows} rows, the manifest says {rows}.")
+    for name in ("example_id", "input_ids", "row_digest"):
+        if table[name].null_count:
+            raise CacheCorruptError(f"{where}: column {name} has rows without a value.")
     return table
+
+
+def require_plain_arrow(content: bytes, where: str) -> None:
+    """Refuse what ours never hold, before it is decoded: compression can ask for any memory.
+
+    Raises:
+        CacheCorruptError: a compressed batch, a dictionary, or no Arrow file.
+        ArrowException, struct.error: malformed messages.
+    """
+    import pyarrow as pa
+
+    if content[: len(ARROW_MAGIC)] != ARROW_MAGIC:
+        raise CacheCorruptError(f"{where}: not an Arrow file.")
+    kinds = []
+    for message in pa.ipc.MessageReader.open_stream(_messages(content)):
+        kinds.append(message.type)
+        if message.type == "record batch" and _is_compressed(message.metadata.to_pybytes()):
+            raise CacheCorruptError(f"{where}: compressed; the Arrow files of a cache are not.")
+    if kinds[:1] != ["schema"] or set(kinds[1:]) != {"record batch"}:
+        raise CacheCorruptError(f"{where}: expected batches of rows, found {kinds[:3]}.")
+
+
+def _messages(content: bytes) -> Any:
+    """The part of an Arrow file that is a stream of messages."""
+    import pyarrow as pa
+
+    return pa.BufferReader(pa.py_buffer(content).slice(len(ARROW_MAGIC)))
+
+
+def _is_compressed(metadata: bytes) -> bool:
+    """Whether field 3, `compression`, of a RecordBatch is set (Arrow's Message.fbs)."""
+    header = _flatbuffer_field(metadata, struct.unpack_from("<I", metadata)[0], 2)
+    batch = header + struct.unpack_from("<I", metadata, header)[0]
+    return _flatbuffer_field(metadata, batch, 3) != 0
+
+
+def _flatbuffer_field(content: bytes, table: int, number: int) -> int:
+    """Position of a table's field; 0 when it is not set."""
+    vtable = table - struct.unpack_from("<i", content, table)[0]
+    entry = 4 + 2 * number
+    if entry >= struct.unpack_from("<H", content, vtable)[0]:
+        return 0
+    offset = struct.unpack_from("<H", content, vtable + entry)[0]
+    return table + offset if offset else 0
+
+
+def require_fits(table: Any, where: str, *, vocab_size: int, classes: int, max_length: int) -> None:
+    """Check tokens and labels against what the manifest says of them; raises CacheCorruptError.
+
+    Args:
+        table: of `parse_examples`.
+        where: names the file in errors.
+        vocab_size: token ids are below it.
+        classes: labels are below it; 0 for regression.
+        max_length: the longest row, in tokens.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    lengths = pc.list_value_length(table["input_ids"])
+    types = table["token_type_ids"]
+    limits = {
+        "token id": (pc.list_flatten(table["input_ids"]), 0, vocab_size - 1),
+        "token type": (pc.list_flatten(types), 0, 127),
+        "row length": (lengths, 1, max_length),
+    }
+    if classes:
+        limits["label"] = (table["label"], 0, classes - 1)
+    for what, (values, low, high) in limits.items():
+        found = pc.min_max(values).as_py()
+        if found["min"] is not None and not low <= found["min"] <= found["max"] <= high:
+            span = f"{found['min']}..{found['max']}"
+            raise CacheCorruptError(f"{where}: {what} {span}, expected {low}..{high}.")
+    paired = types.null_count == len(types) or (
+        types.null_count == 0 and pa.array(pc.list_value_length(types)).equals(pa.array(lengths))
+    )
+    if not paired:
+        raise CacheCorruptError(f"{where}: token types and tokens are of other lengths.")
+
+
+def digests_fit(table: Any) -> bool:
+    """Whether every row_digest is that of its row's tokens."""
+    columns = (table[name].to_pylist() for name in ("input_ids", "token_type_ids", "row_digest"))
+    return all(
+        row_digest(ids, types) == digest for ids, types, digest in zip(*columns, strict=True)
+    )
 
 
 def describe(table: Any) -> Split:

@@ -1,24 +1,136 @@
-"""Format version 1: names, shapes, codecs, and the one way to create and to open its arrays.
+"""Format version 1: names, shapes, codecs, and what the metadata of each array must say.
 
-Shapes: rows of a split, layers cached, hidden size, outputs of the classifier.
+`docs/format.md` says the same in words. Pure Python: `pkd-cache info` loads no numeric library.
 """
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
-
-from pipeline.errors import CacheCorruptError
 
 FORMAT = "pkd-teacher-cache"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+METADATA = "zarr.json"
 EXAMPLES = "examples.arrow"
 LOGITS = "logits"
 CLS = "cls"
-CLS_DTYPES = ("float16", "float32")
-ALLOWED_CODECS = frozenset({"bytes", "zstd", "sharding_indexed", "crc32c"})
+CLS_SCALE = "cls_scale"
+CLS_DTYPES = ("float16", "float32", "int8")
+ITEM_BYTES = {"float32": 4, "float16": 2, "int8": 1}
+ZSTD = {"name": "zstd", "configuration": {"level": 1, "checksum": True}}
+LITTLE_ENDIAN = {"name": "bytes", "configuration": {"endian": "little"}}
+GROUP_METADATA = {"attributes": {}, "zarr_format": 3, "node_type": "group"}
+INDEX_ENTRY_BYTES = 16  # offset and length of a chunk inside a shard
+CHECKSUM_BYTES = 4  # crc32c at the end of a shard's index
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArraySpec:
+    """Shape, type and chunking of one array."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    chunks: tuple[int, ...]
+    """Rows and so on of one compressed piece; the last one of an axis is padded with the fill."""
+    shards: tuple[int, ...] | None
+    """Rows and so on of one file; None = one chunk is one file."""
+    axes: tuple[str, ...]
+
+    @property
+    def fill_value(self) -> float | int:
+        """What reads where nothing was written. int8 holds no NaN: its scale does."""
+        return 0 if self.dtype == "int8" else float("nan")
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Decoded size of one chunk."""
+        size = ITEM_BYTES[self.dtype]
+        for length in self.chunks:
+            size *= length
+        return size
+
+    @property
+    def chunks_per_file(self) -> int:
+        """Compressed pieces in one file."""
+        return self.shards[1] // self.chunks[1] if self.shards else 1
+
+    @property
+    def index_bytes(self) -> int:
+        """Size of the index at the end of a shard; 0 for an array without shards."""
+        return INDEX_ENTRY_BYTES * self.chunks_per_file + CHECKSUM_BYTES if self.shards else 0
+
+    def metadata(self) -> dict[str, Any]:
+        """The content of the array's `zarr.json`."""
+        grid = {
+            "name": "regular",
+            "configuration": {"chunk_shape": [*(self.shards or self.chunks)]},
+        }
+        return {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": [*self.shape],
+            "data_type": self.dtype,
+            "chunk_grid": grid,
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "fill_value": 0 if self.dtype == "int8" else "NaN",
+            "codecs": self._codecs(),
+            "attributes": {},
+            "dimension_names": [*self.axes],
+            "storage_transformers": [],
+        }
+
+    def _codecs(self) -> list[dict[str, Any]]:
+        inner = [{"name": "bytes"} if self.dtype == "int8" else LITTLE_ENDIAN, ZSTD]
+        if self.shards is None:
+            return inner
+        sharding = {
+            "chunk_shape": [*self.chunks],
+            "codecs": inner,
+            "index_codecs": [LITTLE_ENDIAN, {"name": "crc32c"}],
+            "index_location": "end",
+        }
+        return [{"name": "sharding_indexed", "configuration": sharding}]
+
+
+def array_specs(
+    *, rows: int, layers: int, hidden: int, outputs: int, dtype: str, shard_rows: int
+) -> dict[str, ArraySpec]:
+    """The arrays of one split, by name.
+
+    One file per shard of [CLS]; within it one compressed, checksummed chunk per layer, so that a
+    reader of some layers reads only their bytes.
+    """
+    specs = [
+        ArraySpec(
+            name=CLS,
+            shape=(rows, layers, hidden),
+            dtype=dtype,
+            chunks=(shard_rows, 1, hidden),
+            shards=(shard_rows, layers, hidden),
+            axes=("row", "layer", "hidden"),
+        ),
+        ArraySpec(
+            name=LOGITS,
+            shape=(rows, outputs),
+            dtype="float32",
+            chunks=(shard_rows, outputs),
+            shards=None,
+            axes=("row", "output"),
+        ),
+    ]
+    if dtype == "int8":
+        scale = ArraySpec(
+            name=CLS_SCALE,
+            shape=(rows, layers),
+            dtype="float32",
+            chunks=(shard_rows, layers),
+            shards=None,
+            axes=("row", "layer"),
+        )
+        specs.append(scale)
+    return {spec.name: spec for spec in specs}
 
 
 def shard_count(rows: int, shard_rows: int) -> int:
@@ -36,116 +148,14 @@ def shard_file(split: str, array: str, shard: int) -> str:
     return f"{split}/{array}/c/{shard}/0/0" if array == CLS else f"{split}/{array}/c/{shard}/0"
 
 
-def array_files(split: str, rows: int, shard_rows: int) -> list[str]:
+def arrays_of(dtype: str) -> tuple[str, ...]:
+    """Names of a split's arrays."""
+    return (CLS, CLS_SCALE, LOGITS) if dtype == "int8" else (CLS, LOGITS)
+
+
+def split_files(split: str, rows: int, shard_rows: int, dtype: str) -> list[str]:
     """Every file of one split, metadata included."""
-    shards = range(shard_count(rows, shard_rows))
-    metadata = [f"{split}/zarr.json", f"{split}/{CLS}/zarr.json", f"{split}/{LOGITS}/zarr.json"]
-    data = [shard_file(split, array, shard) for array in (CLS, LOGITS) for shard in shards]
+    arrays, shards = arrays_of(dtype), range(shard_count(rows, shard_rows))
+    metadata = [f"{split}/{METADATA}", *(f"{split}/{array}/{METADATA}" for array in arrays)]
+    data = [shard_file(split, array, shard) for array in arrays for shard in shards]
     return [f"{split}/{EXAMPLES}", *metadata, *data]
-
-
-def create_arrays(
-    folder: Path,
-    split: str,
-    *,
-    rows: int,
-    layers: int,
-    hidden: int,
-    outputs: int,
-    dtype: str,
-    shard_rows: int,
-) -> None:
-    """Create the empty arrays of a split.
-
-    One file per shard; within it one compressed, checksummed chunk per layer, so that a reader of
-    some layers reads only their bytes. Unwritten rows read as NaN, and are stored even when NaN.
-    """
-    group = open_group(folder, mode="a").require_group(split)
-    shared = {"fill_value": float("nan"), "config": {"write_empty_chunks": True}}
-    group.create_array(
-        CLS,
-        shape=(rows, layers, hidden),
-        shards=(shard_rows, layers, hidden),
-        chunks=(shard_rows, 1, hidden),
-        dtype=dtype,
-        compressors=_zstd(),
-        dimension_names=("row", "layer", "hidden"),
-        **shared,
-    )
-    group.create_array(
-        LOGITS,
-        shape=(rows, outputs),
-        chunks=(shard_rows, outputs),
-        dtype="float32",
-        compressors=_zstd(),
-        dimension_names=("row", "output"),
-        **shared,
-    )
-
-
-def _zstd() -> Any:
-    from zarr.codecs import ZstdCodec
-
-    # without the checksum a flipped byte can decode to a wrong number without an error
-    return ZstdCodec(level=1, checksum=True)
-
-
-def open_group(folder: Path, mode: str) -> Any:
-    """The Zarr root group of a cache folder; no consolidated metadata."""
-    import zarr
-
-    # the modes are zarr's own literals; "a" creates the group when there is none
-    return zarr.open_group(str(folder), mode=mode, zarr_format=3, use_consolidated=False)  # type: ignore[arg-type]
-
-
-def require_array_metadata(
-    path: Path,
-    shape: tuple[int, ...],
-    chunks: tuple[int, ...],
-    shards: tuple[int, ...] | None,
-    dtype: str,
-) -> None:
-    """Check a `zarr.json` against what the manifest says, before anything of it is decoded.
-
-    Raises:
-        CacheCorruptError: other shape, dtype or chunks, or a codec that is not on our list.
-    """
-    try:
-        content = json.loads(path.read_bytes())
-        found = {
-            "shape": tuple(content["shape"]),
-            "data_type": content["data_type"],
-            "chunk_shape": tuple(content["chunk_grid"]["configuration"]["chunk_shape"]),
-            "inner_chunk_shape": _inner_chunks(content["codecs"]),
-        }
-        codecs = set(_codec_names(content["codecs"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CacheCorruptError(f"{path}: not the metadata of an array ({error!r}).") from None
-    wanted = {
-        "shape": shape,
-        "data_type": dtype,
-        "chunk_shape": shards or chunks,
-        "inner_chunk_shape": chunks if shards else None,
-    }
-    for name, value in wanted.items():
-        if found[name] != value:
-            raise CacheCorruptError(f"{path}: {name} is {found[name]}, expected {value}.")
-    if not codecs <= ALLOWED_CODECS:
-        strange = ", ".join(sorted(codecs - ALLOWED_CODECS))
-        raise CacheCorruptError(f"{path}: codec {strange} is not one that a pkd cache uses.")
-
-
-def _codec_names(codecs: list[dict[str, Any]]) -> list[str]:
-    names: list[str] = []
-    for codec in codecs:
-        names.append(str(codec["name"]))
-        inner = codec.get("configuration") or {}
-        for key in ("codecs", "index_codecs"):
-            names.extend(_codec_names(inner.get(key) or []))
-    return names
-
-
-def _inner_chunks(codecs: list[dict[str, Any]]) -> tuple[int, ...] | None:
-    if codecs[0]["name"] != "sharding_indexed":
-        return None
-    return tuple(codecs[0]["configuration"]["chunk_shape"])

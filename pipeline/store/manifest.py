@@ -14,7 +14,11 @@ from typing import Any
 from pipeline.digests import digest_json
 from pipeline.errors import CacheCorruptError, CacheError
 from pipeline.files import canonical_json
-from pipeline.store.format import FORMAT, FORMAT_VERSION, MANIFEST
+from pipeline.store.format import FORMAT, FORMAT_VERSION, MANIFEST, ArraySpec, array_specs
+from pipeline.store.place import Place, place_of
+from pipeline.store.validate import require_valid, shape_of
+
+LARGEST_MANIFEST = 1 << 29  # bytes; that of MNLI takes about half a million
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +44,8 @@ class Manifest:
     task: dict[str, Any]
     """`pipeline.tasks.Task.to_dict()`: name, columns, label names in order, metrics."""
     teacher: dict[str, Any]
-    """name, digest of weights and configuration, layers, base checkpoint, scores by split."""
+    """name, digest of weights and configuration, layers, base checkpoint, parameters, output_order;
+    scores by split, and agreement: the share of labelled rows whose largest logit is the label."""
     tokenizer: dict[str, Any]
     """name, digest, pad_id, vocab_size."""
     data_digest: str
@@ -59,12 +64,16 @@ class Manifest:
     batch_tokens: int
     splits: dict[str, Split]
     arrays: dict[str, dict[str, Any]]
-    """Path of each array -> {"shape", "dtype"}; an optional array of a later build stands here."""
+    """Path of each array -> {"shape", "dtype"}, for [CLS] "layer_bytes" too: compressed bytes of
+    each layer; an optional array of a later build stands here."""
     measured_error: dict[str, Any]
     """Stored values against a float32 forward of sampled rows: rows, and per layer the largest and
     mean relative L2 error and cosine distance; the largest absolute error of the logits."""
+    reused: dict[str, Any]
+    """rows that came from an earlier cache by `--reuse`, and its content_digest (null: none)."""
     row_digests: dict[str, dict[str, list[list[str]]]]
-    """split -> "cls" -> shard -> layer, and split -> "logits" -> shard -> [one]: decoded rows."""
+    """split -> "cls" -> shard -> layer, and split -> "logits" (and "cls_scale" of int8) -> shard ->
+    [one]: sha256 of the decoded rows."""
     files: dict[str, dict[str, Any]]
     """Path inside the cache -> {"sha256", "size"} of every file but this one."""
     versions: dict[str, str]
@@ -82,6 +91,15 @@ class Manifest:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return asdict(self) | {"layers": list(self.layers)}
+
+    def specs(self, split: str) -> dict[str, ArraySpec]:
+        """What the arrays of a split are, by name."""
+        return array_specs(rows=self.splits[split].rows, **shape_of(self.__dict__))
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every file but the manifest, by name."""
+        return {name: int(entry["size"]) for name, entry in self.files.items()}
 
     def sealed(self) -> Manifest:
         """The same manifest with its content digest."""
@@ -112,8 +130,9 @@ class Manifest:
         try:
             names = {each.name for each in fields(cls)}
             if set(content) != names:
-                odd = ", ".join(sorted(set(content) ^ names))
+                odd = ascii(", ".join(sorted(set(content) ^ names)))[1:60]
                 raise CacheCorruptError(f"{where}: fields missing or unknown: {odd}.")
+            require_valid(content, where)
             splits = {str(name): Split(**split) for name, split in content["splits"].items()}
             layers = tuple(content["layers"])
             manifest = cls(**{**content, "splits": splits, "layers": layers})
@@ -126,26 +145,27 @@ class Manifest:
         return manifest
 
 
-def read_manifest(cache: Path) -> Manifest:
-    """Read a cache's manifest.
+def read_manifest(cache: Place | Path | str) -> Manifest:
+    """Read the manifest of a cache at a place, a path or a URL.
 
     Raises:
         CacheError: no cache there, or one that was never finished.
         CacheCorruptError: a damaged manifest.
     """
-    path = cache / MANIFEST
-    try:
-        raw = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        raise CacheError(_missing(cache)) from None
-    return Manifest.from_bytes(raw, str(path))
+    place = place_of(cache) if isinstance(cache, Path | str) else cache
+    size = place.size(MANIFEST)
+    if size is None:
+        raise CacheError(_missing(place))
+    if size > LARGEST_MANIFEST:
+        raise CacheCorruptError(f"{place.text}/{MANIFEST}: {size:,} bytes, too large to be one.")
+    return Manifest.from_bytes(place.read(MANIFEST), f"{place.text}/{MANIFEST}")
 
 
-def _missing(cache: Path) -> str:
+def _missing(place: Place) -> str:
     build = "build it with `pkd-cache build --task TASK`, or fetch it with `dvc pull`"
-    if not cache.exists():
-        return f"{cache}: no such cache; {build}."
-    return f"{cache}: not a finished cache (it has no {MANIFEST}); {build}."
+    if not place.exists():
+        return f"{place.text}: no such cache; {build}."
+    return f"{place.text}: not a finished cache (it has no {MANIFEST}); {build}."
 
 
 def _parsed(raw: bytes, where: str) -> dict[str, Any]:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.digests import digest_array, digest_file
+from pipeline.digests import digest_array
 from pipeline.errors import CacheCorruptError, CacheMismatchError
-from pipeline.store.examples import read_examples
-from pipeline.store.format import (
-    CLS,
-    EXAMPLES,
-    LOGITS,
-    open_group,
-    require_array_metadata,
-    shard_count,
-    shard_slice,
-)
+from pipeline.store.examples import parse_examples, require_fits
+from pipeline.store.format import CLS, CLS_SCALE, EXAMPLES, LOGITS, shard_count, shard_slice
 from pipeline.store.manifest import Manifest, Split, read_manifest
+from pipeline.store.place import Place, damaged, place_of
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from pipeline.store.split import CachedSplit
+    from pipeline.store.stored import Stored
 
     Array = np.ndarray[Any, Any]
 
@@ -29,133 +25,206 @@ if TYPE_CHECKING:
 class TeacherCache:
     """A teacher's logits and [CLS] vectors, with the tokens and labels that they belong to.
 
-    Promises: the manifest is sound; what `examples`, `logits` and `cls` return has the digests that
-    the manifest states. Does not: read or check layers that are not asked for (see
-    `pipeline.store.check`), follow a cache that is being written.
+    >>> cache = TeacherCache.open("data/rte.zarr")         # or s3://team/rte.zarr
+    >>> train = cache["train"]
+    >>> train.tensors(layers=[2, 4], device="cuda").cls.shape
+    torch.Size([2490, 2, 768])
+
+    Promises: the manifest is sound; whatever is returned has the digests that the manifest states;
+    nothing outside the folder is read, and no code in it runs. Does not: read or check layers that
+    are not asked for (see `pkd-cache verify`), follow a cache that is being written.
     """
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
-        self.path = path
+    def __init__(self, place: Place, manifest: Manifest) -> None:
+        self.place = place
         self.manifest = manifest
 
     @classmethod
     def open(cls, path: Path | str) -> TeacherCache:
-        """Open a finished cache; raises CacheError or CacheCorruptError."""
-        return cls(Path(path), read_manifest(Path(path)))
+        """Open a finished cache.
+
+        Args:
+            path: a folder, or any fsspec URL.
+
+        Raises:
+            CacheError: none there, unfinished, or of another format version.
+            CacheCorruptError: its manifest is damaged.
+        """
+        place = place_of(path)
+        return cls(place, read_manifest(place))
+
+    @property
+    def text(self) -> str:
+        """The path or URL."""
+        return self.place.text
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits."""
+        return tuple(self.manifest.splits)
+
+    def __len__(self) -> int:
+        """Rows of all splits together."""
+        return sum(info.rows for info in self.manifest.splits.values())
+
+    def __getitem__(self, split: str) -> CachedSplit:
+        """One split for use outside of this project; raises CacheMismatchError for another name."""
+        from pipeline.store.split import CachedSplit
+
+        self.split(split)
+        return CachedSplit(self, split)
 
     def split(self, name: str) -> Split:
         """Counts of a split; raises CacheMismatchError when the cache has none of that name."""
         if name not in self.manifest.splits:
             known = ", ".join(self.manifest.splits)
-            raise CacheMismatchError(f"{self.path}: no split `{name}`; it has {known}.")
+            raise CacheMismatchError(f"{self.text}: no split `{name}`; it has {known}.")
         return self.manifest.splits[name]
 
     def examples(self, split: str) -> Any:
         """`pyarrow.Table` with example_id, input_ids, token_type_ids, label, row_digest."""
-        info = self.split(split)
-        self._check_file(f"{split}/{EXAMPLES}")
-        regression = not self.manifest.task["label_names"]
-        return read_examples(self.path / split / EXAMPLES, regression, info.rows)
+        info, m = self.split(split), self.manifest
+        name = f"{split}/{EXAMPLES}"
+        where, classes = f"{self.text}/{name}", len(m.task["label_names"])
+        table = parse_examples(self._file(name), where, regression=not classes, rows=info.rows)
+        vocabulary = m.tokenizer["vocab_size"]
+        require_fits(table, where, vocab_size=vocabulary, classes=classes, max_length=m.max_length)
+        return table
 
     def logits(self, split: str) -> Array:
         """(rows, outputs) float32."""
-        import numpy as np
-
-        values = np.asarray(self._array(split, LOGITS)[:])
-        for shard, rows in self._shards(split):
-            expected = self.manifest.row_digests[split][LOGITS][shard][0]
-            self._require(digest_array(values[rows]), expected, split, "logits", rows)
-        return values
+        return self._whole(split, LOGITS)
 
     def cls(self, split: str, layers: Sequence[int]) -> Array:
-        """(rows, len(layers), hidden) in the stored type; reads only the bytes of these layers.
+        """(rows, len(layers), hidden) of some layers: float32 from int8, else as stored.
 
         Raises:
             CacheMismatchError: a layer that is not cached; names those that are.
             CacheCorruptError: values other than those that were written.
         """
-        import numpy as np
+        return self.stored(split, layers).decode()
 
-        info = self.split(split)
-        places = [self._place(layer) for layer in layers]
-        shape = (info.rows, len(places), self.manifest.hidden_size)
-        result = np.empty(shape, dtype=self.manifest.dtype)
-        array = self._array(split, CLS)
-        # layer by layer in order: fancy indexing of a sharded array is tens of times slower
-        for column, place in enumerate(places):
-            result[:, column] = array[:, place]
-            for shard, rows in self._shards(split):
-                expected = self.manifest.row_digests[split][CLS][shard][place]
-                found = digest_array(result[rows, column])
-                self._require(found, expected, split, f"layer {layers[column]}", rows)
+    def stored(self, split: str, layers: Sequence[int], budget_bytes: int | None = None) -> Stored:
+        """[CLS] of some layers as stored; reads only the bytes of these layers.
+
+        Args:
+            split: its name.
+            layers: teacher layers, from 1, in the order wanted.
+            budget_bytes: beyond this the result is a memory map, see `pipeline.store.room`.
+
+        Raises:
+            As `cls`.
+        """
+        from pipeline.store.room import room_for
+        from pipeline.store.stored import Stored
+
+        m, rows = self.manifest, self.split(split).rows
+        values = room_for((rows, len(layers), m.hidden_size), m.dtype, budget_bytes)
+        scale = room_for((rows, len(layers)), "float32") if m.dtype == "int8" else None
+        result = Stored(values, scale)
+        for shard_rows, piece in self.shards(split, layers):
+            result[shard_rows] = piece
         return result
 
-    def _place(self, layer: int) -> int:
+    def shards(self, split: str, layers: Sequence[int]) -> Iterator[tuple[slice, Stored]]:
+        """[CLS] of some layers, shard by shard, in memory that does not grow with the cache.
+
+        Yields:
+            rows of the split, and their vectors as stored.
+
+        Raises:
+            As `cls`.
+        """
+        import numpy as np
+
+        from pipeline.store.stored import Stored
+
+        places = [self._column(layer) for layer in layers]
+        array = self._array(split, CLS)
+        scales = self._whole(split, CLS_SCALE) if self.manifest.dtype == "int8" else None
+        digests = self.manifest.row_digests[split][CLS]
+        for shard, rows in self._shard_rows(split):
+            count = rows.stop - rows.start
+            values = np.empty((count, len(places), self.manifest.hidden_size), self.manifest.dtype)
+            for column, place in enumerate(
+                places
+            ):  # fancy indexing of shards is tens of times slower
+                values[:, column] = array[rows, place]
+                what = f"layer {layers[column]}"
+                self._require(values[:, column], digests[shard][place], split, what, rows)
+            scale = None if scales is None else scales[rows][:, places]
+            yield rows, Stored(values, scale)
+
+    def require_layers(self, layers: Sequence[int]) -> None:
+        """Raise CacheMismatchError for a layer that is not cached."""
+        for layer in layers:
+            self._column(layer)
+
+    def _whole(self, split: str, name: str) -> Array:
+        """A small array of a split, every shard checked."""
+        import numpy as np
+
+        self.split(split)
+        values = np.asarray(self._array(split, name)[:])
+        for shard, rows in self._shard_rows(split):
+            expected = self.manifest.row_digests[split][name][shard][0]
+            self._require(values[rows], expected, split, name, rows)
+        return values
+
+    def _column(self, layer: int) -> int:
         cached = self.manifest.layers
         if layer not in cached:
             has = ", ".join(str(each) for each in cached)
             raise CacheMismatchError(
-                f"{self.path}: layer {layer} is not cached; it has {has} of the teacher's "
+                f"{self.text}: layer {layer} is not cached; it has {has} of the teacher's "
                 f"{self.manifest.teacher['layers']}. Rebuild with `pkd-cache build --layers all`."
             )
         return cached.index(layer)
 
-    def _shards(self, split: str) -> list[tuple[int, slice]]:
+    def _shard_rows(self, split: str) -> Iterator[tuple[int, slice]]:
         rows, size = self.split(split).rows, self.manifest.shard_rows
-        return [(shard, shard_slice(shard, rows, size)) for shard in range(shard_count(rows, size))]
+        return ((n, shard_slice(n, rows, size)) for n in range(shard_count(rows, size)))
 
     def _array(self, split: str, name: str) -> Any:
-        """An array whose metadata is checked before zarr decodes anything by it."""
-        m, rows = self.manifest, self.split(split).rows
-        metadata = f"{split}/{name}/zarr.json"
-        self._check_file(metadata)
-        if name == CLS:
-            hidden, layers = m.hidden_size, len(m.layers)
-            require_array_metadata(
-                self.path / metadata,
-                shape=(rows, layers, hidden),
-                chunks=(m.shard_rows, 1, hidden),
-                shards=(m.shard_rows, layers, hidden),
-                dtype=m.dtype,
-            )
-        else:
-            require_array_metadata(
-                self.path / metadata,
-                shape=(rows, m.outputs),
-                chunks=(m.shard_rows, m.outputs),
-                shards=None,
-                dtype="float32",
-            )
-        return _Decoding(open_group(self.path, mode="r")[f"{split}/{name}"], self.path, split)
+        from pipeline.store.arrays import open_array
 
-    def _check_file(self, name: str) -> None:
-        path, expected = self.path / name, self.manifest.files.get(name)
-        if expected is None or not path.is_file():
-            raise CacheCorruptError(f"{path}: missing; run `pkd-cache verify {self.path}`.")
-        if path.stat().st_size != expected["size"] or digest_file(path) != expected["sha256"]:
-            raise CacheCorruptError(
-                f"{path}: not the file that was written; run `pkd-cache verify {self.path}`."
-            )
+        self.split(split)
+        spec = self.manifest.specs(split)[name]
+        return _Decoding(open_array(self.place, split, spec, self.manifest.sizes), self, split)
 
-    def _require(self, found: str, expected: str, split: str, what: str, rows: slice) -> None:
-        if found != expected:
+    def _file(self, name: str) -> bytes:
+        """A whole file whose digest is checked."""
+        from hashlib import sha256
+
+        expected = self.manifest.files[name]
+        size = self.place.size(name)
+        if size is None:
+            raise damaged(self.place, name, "missing")
+        if size == expected["size"]:
+            content = self.place.read(name)
+            if sha256(content).hexdigest() == expected["sha256"]:
+                return content
+        raise damaged(self.place, name, "not the file that was written")
+
+    def _require(self, values: Array, expected: str, split: str, what: str, rows: slice) -> None:
+        if digest_array(values) != expected:
             raise CacheCorruptError(
-                f"{self.path}: {split}, {what}, rows {rows.start}..{rows.stop - 1}: values differ "
-                f"from those that were written; run `pkd-cache verify {self.path}`."
+                f"{self.text}: {split}, {what}, rows {rows.start}..{rows.stop - 1}: values differ "
+                f"from those that were written; run `pkd-cache verify {self.text}`."
             )
 
 
 class _Decoding:
     """A Zarr array whose decoding errors name the cache."""
 
-    def __init__(self, array: Any, path: Path, split: str) -> None:
-        self._array, self._path, self._split = array, path, split
+    def __init__(self, array: Any, cache: TeacherCache, split: str) -> None:
+        self._array, self._text, self._split = array, cache.text, split
 
     def __getitem__(self, selection: Any) -> Any:
         try:
             return self._array[selection]
-        except (ValueError, RuntimeError, OSError) as error:
+        except (ValueError, RuntimeError, OSError, TypeError, IndexError) as error:
             raise CacheCorruptError(
-                f"{self._path}: {self._split} cannot be decoded ({error}); "
-                f"run `pkd-cache verify {self._path}`."
+                f"{self._text}: {self._split} cannot be decoded ({error}); "
+                f"run `pkd-cache verify {self._text}`."
             ) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -12,26 +11,20 @@ from typing import Any, Self
 
 import numpy as np
 
-from pipeline.digests import digest_array, digest_file, digest_json
+from pipeline.digests import digest_json
 from pipeline.errors import CacheError, DataError
-from pipeline.files import partial_path, publish, read_json, sync_folder, write_atomic, write_json
-from pipeline.locks import locked
+from pipeline.files import partial_path, publish, read_json, write_atomic, write_json
+from pipeline.locks import locked, locked_worker
+from pipeline.store.arrays import create_arrays, open_group
 from pipeline.store.examples import describe, write_examples
-from pipeline.store.format import (
-    CLS,
-    EXAMPLES,
-    LOGITS,
-    MANIFEST,
-    array_files,
-    create_arrays,
-    open_group,
-    shard_count,
-    shard_file,
-    shard_slice,
-)
+from pipeline.store.format import CLS, EXAMPLES, MANIFEST, METADATA, split_files
 from pipeline.store.manifest import Manifest, Split
+from pipeline.store.shards import Layout, ShardFiles
+from pipeline.store.stored import Stored
 
 PLAN = "plan.json"
+PART = "part.json"
+PART_FORMAT = "pkd-teacher-cache-part"
 
 Array = np.ndarray[Any, Any]
 
@@ -42,12 +35,10 @@ class Plan:
 
     identity: dict[str, Any]
     """Teacher, tokenizer, data and every option that changes values; its digest is the cache_id."""
-    layers: tuple[int, ...]
-    hidden_size: int
-    outputs: int
-    dtype: str
-    shard_rows: int
+    layout: Layout
     batch_tokens: int
+    reuse: str | None = None
+    """content_digest of the cache whose rows are taken over."""
 
     @property
     def cache_id(self) -> str:
@@ -56,7 +47,27 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return asdict(self) | {"layers": list(self.layers)}
+        content = asdict(self)
+        content["layout"]["layers"] = list(self.layout.layers)
+        return content
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Self:
+        """The inverse of `to_dict`."""
+        layout = content["layout"] | {"layers": tuple(content["layout"]["layers"])}
+        return cls(**(content | {"layout": Layout(**layout)}))
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which shards one of several workers writes: every `count`-th, from `index`."""
+
+    index: int = 0
+    count: int = 1
+
+    def holds(self, number: int) -> bool:
+        """Whether a shard is this worker's; shards are numbered through all splits."""
+        return number % self.count == self.index
 
 
 class CacheWriter:
@@ -65,24 +76,49 @@ class CacheWriter:
     Promises: what is published is complete; a build that was killed goes on from the last finished
     shard when the plan is the same; another plan's partial build is set aside, never continued; a
     second builder is refused. Does not: compute anything.
+
+    Args of the constructor:
+        target: the cache, or the part of one that `publish_part` makes.
+        plan: what is written.
+        share: this worker's shards.
+        joins: whether another process of the same build holds the lock and prepares the folder.
+        meet: waits for all processes of the build; they enter and add splits together.
     """
 
-    def __init__(self, target: Path, plan: Plan) -> None:
+    def __init__(
+        self,
+        target: Path,
+        plan: Plan,
+        *,
+        share: Share | None = None,
+        joins: bool = False,
+        meet: Callable[[], None] = lambda: None,
+    ) -> None:
         self.target = target
         self.plan = plan
+        self.share = share or Share()
+        self.joins = joins
+        self._meet = meet
         self.partial = partial_path(target)
         self.records = target.parent / f".{target.name}.records"
+        self.files = ShardFiles(self.partial, self.records, plan.layout)
         self.resumed_shards = 0
         """Shards found finished when the writer was opened."""
         self.set_aside: Path | None = None
         """Where another plan's partial build was moved."""
-        self._splits: dict[str, Split] = {}
+        self.splits: dict[str, Split] = {}
+        self._first_number: dict[str, int] = {}
         self._lock = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            stack.enter_context(locked(self.target))
-            self._resume_or_start()
+            if self.joins:
+                self._meet()
+                stack.enter_context(locked_worker(self.target, self.share.index))
+            else:
+                stack.enter_context(locked(self.target))
+                self._resume_or_start()
+                self._meet()
             self._lock = stack.pop_all()
         return self
 
@@ -92,7 +128,7 @@ class CacheWriter:
     def _resume_or_start(self) -> None:
         plan_path = self.records / PLAN
         if self.partial.exists() and _plan_in(plan_path) == self.plan.to_dict():
-            self.resumed_shards = self._keep_sound_records()
+            self.resumed_shards = self.files.keep_sound()
             return
         if self.partial.exists():
             self.set_aside = _free_name(self.target.parent / f".{self.target.name}.set-aside")
@@ -101,139 +137,163 @@ class CacheWriter:
         write_json(plan_path, self.plan.to_dict())
         open_group(self.partial, mode="a")
 
-    def _keep_sound_records(self) -> int:
-        """Forget finished shards whose files are not, or no longer, what was recorded."""
-        kept = 0
-        for path in self.records.glob("*/*.json"):
-            files = read_json(path)["files"]
-            if all(self._is(name, entry["sha256"]) for name, entry in files.items()):
-                kept += 1
-            else:
-                path.unlink()
-        return kept
-
-    def _is(self, name: str, sha256: str) -> bool:
-        path = self.partial / name
-        return path.is_file() and digest_file(path) == sha256
-
     def add_split(self, split: str, examples: Any) -> None:
         """Write a split's tokens and labels, and create its empty arrays.
+
+        Every worker adds all splits in the same order; one that joins only takes note.
 
         Args:
             split: its name.
             examples: `pyarrow.Table` as `pipeline.encode.encode` makes it.
         """
-        self._splits[split] = describe(examples)
+        layout = self.plan.layout
+        self._first_number[split] = sum(len(layout.shards(s.rows)) for s in self.splits.values())
+        self.splits[split] = describe(examples)
+        if not self.joins:
+            self._prepare(split, examples)
+        self._meet()
+
+    def _prepare(self, split: str, examples: Any) -> None:
+        layout = self.plan.layout
         write_examples(self.partial / split / EXAMPLES, examples)
-        if not (self.partial / split / LOGITS / "zarr.json").exists():
-            plan = self.plan
-            create_arrays(
-                self.partial,
-                split,
-                rows=examples.num_rows,
-                layers=len(plan.layers),
-                hidden=plan.hidden_size,
-                outputs=plan.outputs,
-                dtype=plan.dtype,
-                shard_rows=plan.shard_rows,
-            )
+        specs = layout.specs(examples.num_rows)
+        if not all((self.partial / split / name / METADATA).exists() for name in specs):
+            for name in specs:  # what a kill left of them
+                shutil.rmtree(self.partial / split / name, ignore_errors=True)
+            create_arrays(self.partial, split, specs.values())
 
     def unfinished(self, split: str) -> list[int]:
-        """Shards of a split that still have to be written, in order."""
-        count = shard_count(self._splits[split].rows, self.plan.shard_rows)
-        return [shard for shard in range(count) if not self._record(split, shard).exists()]
+        """This worker's shards of a split that still have to be written, in order."""
+        return [shard for shard in self._mine(split) if not self.files.is_finished(split, shard)]
+
+    def holds_all(self, split: str) -> bool:
+        """Whether every shard of a split is this worker's."""
+        return len(self._mine(split)) == len(self._shards(split))
+
+    def _mine(self, split: str) -> list[int]:
+        first = self._first_number[split]
+        return [shard for shard in self._shards(split) if self.share.holds(first + shard)]
+
+    def _shards(self, split: str) -> range:
+        return self.plan.layout.shards(self.splits[split].rows)
 
     def rows_of(self, split: str, shard: int) -> slice:
         """Rows of a split that a shard holds."""
-        return shard_slice(shard, self._splits[split].rows, self.plan.shard_rows)
+        return self.plan.layout.rows_of(shard, self.splits[split].rows)
 
-    def write_shard(self, split: str, shard: int, logits: Array, cls: Array) -> None:
+    def write_shard(
+        self,
+        split: str,
+        shard: int,
+        logits: Array,
+        cls: Stored,
+        *,
+        errors: dict[str, Any] | None = None,
+        reused: int = 0,
+    ) -> None:
         """Write one whole shard, make it durable, then record it as finished.
 
         Args:
             split: its name.
             shard: its number.
             logits: (rows, outputs) float32.
-            cls: (rows, layers, hidden) float32.
+            cls: (rows, layers, hidden) as `pipeline.store.stored.encode_cls` makes it.
+            errors: what was measured on its sampled rows, see `pipeline.exactness`.
+            reused: rows of it that came from an earlier cache.
 
         Raises:
-            CacheError: a value that is not finite, or beyond the stored type; names the layer.
+            CacheError: logits that are not finite.
         """
-        rows = self.rows_of(split, shard)
-        stored = to_stored(cls, self.plan.dtype, self.plan.layers)
-        if not np.isfinite(logits).all():
-            raise CacheError(f"{split} rows {rows.start}..{rows.stop - 1}: logits are not finite.")
-        names = [shard_file(split, array, shard) for array in (CLS, LOGITS)]
-        for name in names:  # zarr would read what a kill or a power cut left of a shard
-            (self.partial / name).unlink(missing_ok=True)
-        group = open_group(self.partial, mode="r+")
-        group[f"{split}/{CLS}"][rows] = stored
-        group[f"{split}/{LOGITS}"][rows] = logits
-        record = {
-            "files": {name: self._settle(name) for name in names},
-            CLS: [digest_array(stored[:, layer]) for layer in range(stored.shape[1])],
-            LOGITS: [digest_array(logits)],
-        }
-        write_json(self._record(split, shard), record)
+        more = {"errors": errors, "reused": reused}
+        self.files.write(split, shard, self.rows_of(split, shard), logits, cls, more)
 
-    def logits(self, split: str) -> Array:
-        """(rows, outputs) of a split as written so far; NaN where unwritten."""
-        return np.asarray(open_group(self.partial, mode="r")[f"{split}/{LOGITS}"][:])
+    def all_records(self) -> list[dict[str, Any]]:
+        """Records of all shards, in order."""
+        return [r for split in self.splits for r in self._records(split)]
 
-    def cls_rows(self, split: str, rows: list[int]) -> Array:
-        """(len(rows), layers, hidden) as stored, for the few rows whose error is measured."""
-        array = open_group(self.partial, mode="r")[f"{split}/{CLS}"]
-        return np.stack([np.asarray(array[row]) for row in rows])
+    def require_complete(self) -> None:
+        """Raise CacheError when a shard of any worker is missing."""
+        for split in self.splits:
+            missing = [s for s in self._shards(split) if not self.files.is_finished(split, s)]
+            if missing:
+                raise CacheError(f"{self.target}: {split} lacks shards {missing}; run build again.")
 
-    def finish(self, describe_cache: Callable[[], dict[str, Any]]) -> Manifest:
+    def finish(self, described: dict[str, Any]) -> Manifest:
         """Check completeness, write the manifest last, publish by one rename.
 
         Args:
-            describe_cache: gives the manifest's fields that the writer does not know.
+            described: the manifest's fields that the writer does not know.
 
         Raises:
             CacheError: a shard is missing.
         """
-        for split in self._splits:
-            if missing := self.unfinished(split):
-                raise CacheError(f"{self.target}: {split} lacks shards {missing}; run build again.")
-        manifest = self._manifest(describe_cache())
-        self._remove_strays(manifest)
+        self.require_complete()
+        manifest = self._manifest(described)
+        self._remove_strays(set(manifest.files))
         write_atomic(self.partial / MANIFEST, manifest.to_bytes())
         publish(self.partial, self.target)
         shutil.rmtree(self.records)
         return manifest
 
+    def publish_part(self, described: dict[str, Any]) -> None:
+        """Publish this worker's shards as a part, for `pkd-cache merge`; it is no cache.
+
+        Args:
+            described: the manifest's fields that are known before all shards are.
+        """
+        records = {
+            split: {str(shard): self.files.record(split, shard) for shard in self._mine(split)}
+            for split in self.splits
+        }
+        content = {
+            "format": PART_FORMAT,
+            "plan": self.plan.to_dict(),
+            "index": self.share.index,
+            "count": self.share.count,
+            "described": described,
+            "splits": {split: asdict(info) for split, info in self.splits.items()},
+            "records": records,
+        }
+        kept = {f"{split}/{EXAMPLES}" for split in self.splits}
+        for of_split in records.values():
+            kept.update(name for record in of_split.values() for name in record["files"])
+        self._remove_strays(kept)
+        write_json(self.partial / PART, content)
+        publish(self.partial, self.target)
+        shutil.rmtree(self.records)
+
     def _manifest(self, described: dict[str, Any]) -> Manifest:
-        plan = self.plan
-        records = {split: self._records(split) for split in self._splits}
+        layout = self.plan.layout
+        records = {split: self._records(split) for split in self.splits}
         row_digests = {
-            split: {array: [record[array] for record in of_split] for array in (CLS, LOGITS)}
+            split: {array: [r["digests"][array] for r in of_split] for array in layout.specs(1)}
             for split, of_split in records.items()
         }
+        reused = sum(r["reused"] for of_split in records.values() for r in of_split)
         return Manifest(
-            layers=plan.layers,
-            hidden_size=plan.hidden_size,
-            outputs=plan.outputs,
-            dtype=plan.dtype,
-            shard_rows=plan.shard_rows,
-            batch_tokens=plan.batch_tokens,
-            splits=self._splits,
-            arrays=self._arrays(),
+            layers=layout.layers,
+            hidden_size=layout.hidden_size,
+            outputs=layout.outputs,
+            dtype=layout.dtype,
+            shard_rows=layout.shard_rows,
+            batch_tokens=self.plan.batch_tokens,
+            splits=self.splits,
+            arrays=self._arrays(records),
+            reused={"rows": reused, "content_digest": self.plan.reuse},
             row_digests=row_digests,
             files=self._files(records),
-            cache_id=plan.cache_id,
+            cache_id=self.plan.cache_id,
             **described,
         ).sealed()
 
-    def _arrays(self) -> dict[str, dict[str, Any]]:
-        plan = self.plan
+    def _arrays(self, records: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
         arrays: dict[str, dict[str, Any]] = {}
-        for split, info in self._splits.items():
-            cls_shape = [info.rows, len(plan.layers), plan.hidden_size]
-            arrays[f"{split}/{CLS}"] = {"shape": cls_shape, "dtype": plan.dtype}
-            logits_shape = [info.rows, plan.outputs]
-            arrays[f"{split}/{LOGITS}"] = {"shape": logits_shape, "dtype": "float32"}
+        for split, info in self.splits.items():
+            for name, spec in self.plan.layout.specs(info.rows).items():
+                arrays[f"{split}/{name}"] = {"shape": list(spec.shape), "dtype": spec.dtype}
+            sizes = [record["layer_bytes"] for record in records[split]]
+            totals = [sum(of_layer) for of_layer in zip(*sizes, strict=True)]
+            arrays[f"{split}/{CLS}"]["layer_bytes"] = totals
         return arrays
 
     def _files(self, records: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
@@ -243,50 +303,19 @@ class CacheWriter:
             for record in of_split
             for name, entry in record["files"].items()
         }
-        names = ["zarr.json"]
-        for split, info in self._splits.items():
-            names.extend(array_files(split, info.rows, self.plan.shard_rows))
-        return {name: known.get(name) or self._settle(name) for name in names}
-
-    def _settle(self, name: str) -> dict[str, Any]:
-        """Make a file durable and describe it."""
-        path = self.partial / name
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-        sync_folder(path.parent)
-        return {"sha256": digest_file(path), "size": path.stat().st_size}
-
-    def _record(self, split: str, shard: int) -> Path:
-        return self.records / split / f"{shard:06d}.json"
+        layout, names = self.plan.layout, [METADATA]
+        for split, info in self.splits.items():
+            names.extend(split_files(split, info.rows, layout.shard_rows, layout.dtype))
+        return {name: known.get(name) or self.files.settle(name) for name in names}
 
     def _records(self, split: str) -> list[dict[str, Any]]:
-        count = shard_count(self._splits[split].rows, self.plan.shard_rows)
-        return [read_json(self._record(split, shard)) for shard in range(count)]
+        return [self.files.record(split, shard) for shard in self._shards(split)]
 
-    def _remove_strays(self, manifest: Manifest) -> None:
+    def _remove_strays(self, kept: set[str]) -> None:
         """Temporary files that a kill left between their creation and their rename."""
         for path in self.partial.rglob("*"):
-            name = path.relative_to(self.partial).as_posix()
-            if path.is_file() and name not in manifest.files:
+            if path.is_file() and path.relative_to(self.partial).as_posix() not in kept:
                 path.unlink()
-
-
-def to_stored(cls: Array, dtype: str, layers: tuple[int, ...]) -> Array:
-    """(rows, layers, hidden) float32 in the stored type; raises CacheError naming a bad layer."""
-    finite_L = np.isfinite(cls).all(axis=(0, 2))
-    if not finite_L.all():
-        raise CacheError(
-            f"Layer {layers[int(finite_L.argmin())]}: the teacher gave NaN or infinity."
-        )
-    largest_L = np.abs(cls).max(axis=(0, 2))
-    limit = float(np.finfo(dtype).max)
-    if largest_L.max() > limit:
-        layer = int(largest_L.argmax())
-        raise CacheError(
-            f"Layer {layers[layer]} has values up to {largest_L[layer]:.4g}, beyond {dtype} "
-            f"(at most {limit:.4g}); build with --dtype float32."
-        )
-    return cls.astype(dtype)
 
 
 def _plan_in(path: Path) -> object:

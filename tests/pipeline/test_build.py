@@ -17,7 +17,7 @@ from pipeline.plan import chosen_layers
 from pipeline.store.check import check_cache
 from pipeline.store.reader import TeacherCache
 from pipeline.tasks import BUILT_IN
-from tests.pipeline.store.test_writer import files_of
+from tests.support.synthetic import files_of
 from tests.support.tiny import CACHE, FAMILIES, World, save_encoder, tiny_tokenizer
 
 

@@ -309,14 +309,14 @@ def test_a_student_is_scored_on_its_own_task_alone(
 
 def test_only_the_needed_layers_are_read(world: World, tmp_path: Path) -> None:
     read: list[tuple[int, ...]] = []
-    original = TeacherCache.cls
+    original = TeacherCache.stored
 
     def spy(self: TeacherCache, split: str, layers: Any) -> Any:
         read.append(tuple(layers))
         return original(self, split, layers)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TeacherCache, "cls", spy)
+        patch.setattr(TeacherCache, "stored", spy)
         fit(world, tmp_path / "skip", epochs=1)
         fit(world, tmp_path / "finetune", strategy="finetune", epochs=1)
     assert read == [(2,)]

@@ -17,8 +17,9 @@ from pipeline.files import write_json
 from pipeline.models import identify_model
 from pipeline.report.sources import Sources
 from pipeline.store.examples import schema
-from pipeline.store.writer import CacheWriter, Plan
-from pipeline.tasks import BUILT_IN
+from pipeline.store.stored import encode_cls
+from pipeline.store.writer import CacheWriter
+from tests.support.synthetic import described, plan
 
 TEACHER_LAYERS, HIDDEN, ROWS = 4, 16, 37
 MAPS = {"finetune": [], "kd": [], "skip": [[1, 2]], "last": [[1, 3]]}
@@ -71,36 +72,22 @@ def teacher_states(model: Any, table: pa.Table) -> tuple[np.ndarray, np.ndarray]
 def write_cache(path: Path, model: Any, digest: str) -> str:
     table = examples()
     cls, logits = teacher_states(model, table)
-    plan = Plan(
-        identity={"test": digest},
-        layers=tuple(range(1, TEACHER_LAYERS + 1)),
-        hidden_size=HIDDEN,
-        outputs=2,
-        dtype="float32",
+    layers = tuple(range(1, TEACHER_LAYERS + 1))
+    planned = plan(
+        identity={"test": digest}, layers=layers, hidden_size=HIDDEN, dtype="float32",
         shard_rows=16,
-        batch_tokens=512,
-    )
-    with CacheWriter(path, plan) as writer:
+    )  # fmt: skip
+    with CacheWriter(path, planned) as writer:
         writer.add_split("validation", table)
         for shard in writer.unfinished("validation"):
             rows = writer.rows_of("validation", shard)
-            writer.write_shard("validation", shard, logits[rows], cls[rows])
+            stored = encode_cls(cls[rows], "float32", layers)
+            writer.write_shard("validation", shard, logits[rows], stored)
+        fields = described(layers)
+        teacher = fields["teacher"] | {"name": "rte", "digest": digest, "layers": TEACHER_LAYERS}
+        tokenizer = {"name": "rte", "digest": "t" * 64, "pad_id": 0, "vocab_size": 64}
         manifest = writer.finish(
-            lambda: {
-                "task": BUILT_IN["rte"].to_dict(),
-                "teacher": {
-                    "name": "rte",
-                    "digest": digest,
-                    "layers": TEACHER_LAYERS,
-                    "scores": {},
-                },
-                "tokenizer": {"name": "rte", "digest": "t" * 64, "pad_id": 0, "vocab_size": 64},
-                "data_digest": "d" * 64,
-                "max_length": 32,
-                "compute": "float32",
-                "measured_error": {},
-                "versions": {},
-            }
+            fields | {"teacher": teacher, "tokenizer": tokenizer, "max_length": 32}
         )
     return manifest.cache_id
 

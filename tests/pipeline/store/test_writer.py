@@ -17,73 +17,26 @@ import zarr
 
 from pipeline.errors import BusyError, CacheError
 from pipeline.store.check import check_cache
-from pipeline.store.examples import schema
 from pipeline.store.manifest import read_manifest
 from pipeline.store.reader import TeacherCache
-from pipeline.store.writer import CacheWriter, Plan
-
-ROWS, LAYERS, HIDDEN, SHARD = 37, (2, 3, 7), 5, 8
-DESCRIBED: dict[str, Any] = {
-    "task": {"name": "rte", "label_names": ["a", "b"], "metrics": ["accuracy"]},
-    "teacher": {"name": "t", "digest": "d", "layers": 7, "scores": {}},
-    "tokenizer": {"name": "t", "digest": "d", "pad_id": 0, "vocab_size": 9},
-    "data_digest": "d",
-    "max_length": 8,
-    "compute": "float32",
-    "versions": {},
-    "measured_error": {},
-}
-
-
-def plan(**changes: Any) -> Plan:
-    given: dict[str, Any] = {
-        "identity": {"teacher": "d"}, "layers": LAYERS, "hidden_size": HIDDEN, "outputs": 2,
-        "dtype": "float16", "shard_rows": SHARD, "batch_tokens": 64,
-    }  # fmt: skip
-    return Plan(**(given | changes))
+from pipeline.store.stored import Stored, encode_cls
+from pipeline.store.writer import CacheWriter
+from tests.support.synthetic import (
+    HIDDEN,
+    LAYERS,
+    ROWS,
+    SHARD,
+    described,
+    examples,
+    files_of,
+    plan,
+    values,
+    write,
+)
 
 
-def examples(rows: int = ROWS) -> pa.Table:
-    draw = np.random.default_rng(0)
-    ids = [draw.integers(1, 9, draw.integers(1, 8)).tolist() for _ in range(rows)]
-    columns = {
-        "example_id": draw.permutation(1000)[:rows],  # a join by position would fail
-        "input_ids": ids,
-        "token_type_ids": [[0] * len(row) for row in ids],
-        "label": [int(place % 2) if place % 5 else None for place in range(rows)],
-        "row_digest": [bytes([place] * 16) for place in range(rows)],
-    }
-    return pa.table(columns, schema=schema(regression=False))
-
-
-def values() -> tuple[np.ndarray, np.ndarray]:
-    draw = np.random.default_rng(1)
-    shape = (ROWS, len(LAYERS), HIDDEN)
-    return draw.normal(size=(ROWS, 2)).astype("f4"), draw.normal(size=shape).astype("f4")
-
-
-def write(target: Path, *, stop_after: int | None = None, **changes: Any) -> list[int]:
-    """Build a cache; returns the shards that were computed now."""
-    logits, cls = values()
-    computed: list[int] = []
-    with CacheWriter(target, plan(**changes)) as writer:
-        writer.add_split("train", examples())
-        for shard in writer.unfinished("train"):
-            if stop_after == len(computed):
-                raise KeyboardInterrupt
-            rows = writer.rows_of("train", shard)
-            writer.write_shard("train", shard, logits[rows], cls[rows])
-            computed.append(shard)
-        writer.finish(lambda: DESCRIBED)
-    return computed
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
+def first_stored(cls: np.ndarray) -> Stored:
+    return encode_cls(cls[:SHARD], "float16", LAYERS)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -201,10 +154,10 @@ def test_a_cache_lacking_a_shard_is_not_published(tmp_path: Path) -> None:
     logits, cls = values()
     with CacheWriter(tmp_path / "c.zarr", plan()) as writer:
         writer.add_split("train", examples())
-        writer.write_shard("train", 0, logits[:SHARD], cls[:SHARD])
-        assert np.isnan(writer.logits("train")[SHARD:]).all()
+        writer.write_shard("train", 0, logits[:SHARD], first_stored(cls))
+        assert np.isnan(writer.files.logits("train")[SHARD:]).all()
         with pytest.raises(CacheError, match=r"train lacks shards \[1, 2, 3, 4\]"):
-            writer.finish(lambda: DESCRIBED)
+            writer.finish(described())
     assert not (tmp_path / "c.zarr").exists()
 
 
@@ -223,7 +176,7 @@ def test_values_that_cannot_be_stored_name_the_layer(
     with CacheWriter(tmp_path / "c.zarr", plan()) as writer:
         writer.add_split("train", examples())
         with pytest.raises(CacheError, match=message):
-            writer.write_shard("train", 0, logits[:SHARD], cls[:SHARD])
+            writer.write_shard("train", 0, logits[:SHARD], first_stored(cls))
 
 
 def test_a_second_builder_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,40 @@
+"""Room for what is read: memory, or a memory map once it would not fit."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import Any
+
+import numpy as np
+
+SHARE_OF_FREE_MEMORY = 0.5
+
+Array = np.ndarray[Any, Any]
+
+
+def memory_budget() -> int:
+    """Bytes that one array may take: half of what is free."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(SHARE_OF_FREE_MEMORY * free)
+
+
+def room_for(shape: tuple[int, ...], dtype: str, budget_bytes: int | None = None) -> Array:
+    """An uninitialised array, in memory or on disk.
+
+    Args:
+        shape: of the array.
+        dtype: of the array.
+        budget_bytes: beyond this it is a memory map of a file in the system's temporary folder
+            (`TMPDIR`) that has no name any more: it goes when the array does, even after a crash.
+            None = `memory_budget()`.
+
+    Raises:
+        OSError: the temporary folder has no room.
+    """
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    if size <= (memory_budget() if budget_bytes is None else budget_bytes):
+        return np.empty(shape, dtype)
+    file = tempfile.TemporaryFile(prefix="pkd-")  # noqa: SIM115 - the map keeps it open
+    os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error now, not a signal later
+    return np.memmap(file, dtype=dtype, mode="r+", shape=shape)

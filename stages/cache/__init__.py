@@ -1,0 +1,17 @@
+"""`pkd-cache`: stage one, and everything about a finished cache."""
+
+from __future__ import annotations
+
+from stages.cache.build import build
+from stages.cache.look import info, verify
+from stages.cache.merge import merge
+from stages.cli import commands
+
+
+@commands("pkd-cache", "Build, look at, verify and share teacher caches.")
+def cli() -> None:
+    """The group."""
+
+
+for command in (build, info, verify, merge):
+    cli.add_command(command)
