@@ -20,6 +20,8 @@ from pipeline.store.manifest import Manifest
 from pipeline.store.writer import PART, PART_FORMAT, CacheWriter, Plan
 from pipeline.tasks import Task
 
+PART_FIELDS = {"plan", "index", "count", "described", "splits", "records"}
+
 
 @dataclass(frozen=True)
 class Part:
@@ -95,6 +97,8 @@ def read_part(folder: Path) -> Part:
         raise CacheError(str(error)) from None
     if not isinstance(content, dict) or content.get("format") != PART_FORMAT:
         raise CacheError(f"{path}: not the record of a part of a cache.")
+    if missing := PART_FIELDS - content.keys():
+        raise CacheError(f"{path}: malformed, it lacks {', '.join(sorted(missing))}.")
     return Part(folder, content)
 
 

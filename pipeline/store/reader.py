@@ -115,7 +115,7 @@ class TeacherCache:
         Raises:
             As `cls`.
         """
-        from pipeline.store.room import room_for
+        from pipeline.store.room import let_go, room_for
         from pipeline.store.stored import Stored
 
         m, rows = self.manifest, self.split(split).rows
@@ -124,6 +124,7 @@ class TeacherCache:
         result = Stored(values, scale)
         for shard_rows, piece in self.shards(split, layers):
             result[shard_rows] = piece
+            let_go(values)
         return result
 
     def shards(self, split: str, layers: Sequence[int]) -> Iterator[tuple[slice, Stored]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import tempfile
 from typing import Any
@@ -38,3 +39,11 @@ def room_for(shape: tuple[int, ...], dtype: str, budget_bytes: int | None = None
     file = tempfile.TemporaryFile(prefix="pkd-")  # noqa: SIM115 - the map keeps it open
     os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error now, not a signal later
     return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
+
+
+def let_go(array: Array) -> None:
+    """Give the memory of a memory map back to the system; its file keeps the values."""
+    mapped = getattr(array, "_mmap", None)
+    if isinstance(mapped, mmap.mmap):
+        mapped.flush()
+        mapped.madvise(mmap.MADV_DONTNEED)

@@ -8,6 +8,7 @@ processes and machines, is put together from records alone.
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from pipeline.store.format import (
     shard_file,
     shard_slice,
 )
+from pipeline.store.place import require_inside
 from pipeline.store.stored import Stored
 
 Array = np.ndarray[Any, Any]
@@ -123,9 +125,8 @@ class ShardFiles:
         Raises:
             CacheError: its files are not what its record says.
         """
-        import shutil
-
         for name, entry in record["files"].items():
+            require_inside(name, str(source))
             target = self.folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if not (source / name).is_file():
