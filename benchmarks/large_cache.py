@@ -2,8 +2,8 @@
 
     make bench-large      or: python -m benchmarks.large_cache --rows 120000
 
-Each step is a process of its own, so that its peak is its own. "over import" is what it needs beyond
-the libraries it loads. The values are random, which zstd cannot compress: the slowest case.
+Each step is a process of its own, so that its peak is its own. "over import" is what it needs
+beyond the libraries it loads. The values are random, which zstd cannot compress: the slowest case.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ def run_step(step: str, path: Path, rows: int) -> dict[str, float]:
     """Do one step; returns its seconds and peaks."""
     import pyarrow as pa  # noqa: F401 - loaded first, to tell libraries and work apart
 
-    import pipeline.store.arrays
     from pipeline.store.check import check_cache
     from pipeline.store.reader import TeacherCache
 

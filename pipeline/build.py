@@ -131,7 +131,7 @@ def timings(built: Built) -> dict[str, Any]:
     assert manifest
     rows = sum(info.rows for info in manifest.splits.values())
     tokens = sum(info.tokens for info in manifest.splits.values())
-    complete = built.computed_rows == rows
+    complete = built.computed_rows + built.copied_rows == rows
     return {
         "task": manifest.task["name"],
         "rows": rows,
@@ -219,13 +219,13 @@ class _Run:
         return rows
 
     def _write(self, split: str, rows: Rows) -> None:
-        shards = self.writer.unfinished(split)
+        shards, every = self.writer.unfinished(split), self.writer.shards(split)
         total = sum(self.values.to_compute(split, shard) for shard in shards)
         meter = _Meter(self.tick, f"teacher over {split}", total)
         start, before = time.monotonic(), self.computed
         for shard in shards:
             self._write_shard(split, shard, rows, meter.add)
-        if self.computed - before == len(rows):
+        if self.computed - before == sum(map(partial(self.values.to_compute, split), every)):
             self.pass_seconds[split] = time.monotonic() - start
 
     def _write_shard(

@@ -1,4 +1,4 @@
-"""pytest tests/test_docs.py - the commands in the documents exist, with the options they are given."""
+"""pytest tests/test_docs.py - the commands in the documents exist, with their options."""
 
 from __future__ import annotations
 

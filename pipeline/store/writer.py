@@ -168,13 +168,14 @@ class CacheWriter:
 
     def holds_all(self, split: str) -> bool:
         """Whether every shard of a split is this worker's."""
-        return len(self._mine(split)) == len(self._shards(split))
+        return len(self._mine(split)) == len(self.shards(split))
 
     def _mine(self, split: str) -> list[int]:
         first = self._first_number[split]
-        return [shard for shard in self._shards(split) if self.share.holds(first + shard)]
+        return [shard for shard in self.shards(split) if self.share.holds(first + shard)]
 
-    def _shards(self, split: str) -> range:
+    def shards(self, split: str) -> range:
+        """All shards of a split, those of other workers too."""
         return self.plan.layout.shards(self.splits[split].rows)
 
     def rows_of(self, split: str, shard: int) -> slice:
@@ -214,7 +215,7 @@ class CacheWriter:
     def require_complete(self) -> None:
         """Raise CacheError when a shard of any worker is missing."""
         for split in self.splits:
-            missing = [s for s in self._shards(split) if not self.files.is_finished(split, s)]
+            missing = [s for s in self.shards(split) if not self.files.is_finished(split, s)]
             if missing:
                 raise CacheError(f"{self.target}: {split} lacks shards {missing}; run build again.")
 
@@ -309,7 +310,7 @@ class CacheWriter:
         return {name: known.get(name) or self.files.settle(name) for name in names}
 
     def _records(self, split: str) -> list[dict[str, Any]]:
-        return [self.files.record(split, shard) for shard in self._shards(split)]
+        return [self.files.record(split, shard) for shard in self.shards(split)]
 
     def _remove_strays(self, kept: set[str]) -> None:
         """Temporary files that a kill left between their creation and their rename."""

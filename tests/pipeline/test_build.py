@@ -11,7 +11,13 @@ import pytest
 import torch
 
 from pipeline.build import build_cache
-from pipeline.errors import ModelError, OutputExistsError, ParamsError, TeacherRefusedError
+from pipeline.errors import (
+    CacheError,
+    ModelError,
+    OutputExistsError,
+    ParamsError,
+    TeacherRefusedError,
+)
 from pipeline.models import build_classifier
 from pipeline.plan import chosen_layers
 from pipeline.store.check import check_cache
@@ -228,10 +234,49 @@ def test_layers_are_parsed() -> None:
     assert chosen_layers("8,4,4", 12) == (4, 8)
 
 
+def test_int8_is_as_exact_as_its_manifest_says(world: World, tmp_path: Path) -> None:
+    """Against the float32 cache of the same teacher, by a second formula."""
+    out = build(world, tmp_path / "c.zarr", dtype="int8")
+    assert check_cache(out) == []
+    small, exact = TeacherCache.open(out), TeacherCache.open(world.cache)
+    for layer in (1, 2, 3, 4):
+        found, wanted = small.cls("train", [layer])[:, 0], exact.cls("train", [layer])[:, 0]
+        assert found.dtype == np.float32
+        step = np.abs(wanted).max(axis=-1, keepdims=True) / 127
+        assert (np.abs(found - wanted) <= step / 2 * 1.001).all()
+        relative = np.linalg.norm(found - wanted, axis=-1) / np.linalg.norm(wanted, axis=-1)
+        stated = small.manifest.measured_error["layers"][str(layer)]
+        assert 1e-3 < stated["relative_l2_mean"] < 2e-2
+        assert stated["relative_l2_mean"] == pytest.approx(relative.mean(), rel=0.2)
+        assert relative.max() < 2 * stated["relative_l2_max"]
+
+
+def test_a_build_refuses_to_be_less_exact_than_asked(world: World, tmp_path: Path) -> None:
+    with pytest.raises(CacheError, match=r"Layer \d: a stored \[CLS\] differs .* --max-error allo"):
+        build(world, tmp_path / "c.zarr", dtype="int8", max_error=1e-3)
+    assert not (tmp_path / "c.zarr").exists()
+    build(world, tmp_path / "c.zarr", dtype="int8", max_error=2e-2)
+    build(world, tmp_path / "d.zarr", dtype="float16", max_error=1e-3)
+
+
+def test_the_error_of_bfloat16_is_stated(world: World, tmp_path: Path) -> None:
+    out = build(world, tmp_path / "c.zarr", dtype="float32", compute="bfloat16")
+    manifest = TeacherCache.open(out).manifest
+    assert manifest.compute == "bfloat16"
+    assert 1e-3 < manifest.measured_error["layers"]["4"]["relative_l2_mean"] < 5e-2
+    assert 1e-4 < manifest.measured_error["logits_abs_max"] < 1
+
+
+def test_label_agreement_is_the_share_of_rows_on_which_both_agree(world: World) -> None:
+    cache = TeacherCache.open(world.cache)
+    labels = np.array(cache.examples("validation")["label"].to_pylist())
+    share = float((cache.logits("validation").argmax(-1) == labels).mean())
+    assert cache.manifest.teacher["agreement"]["validation"] == pytest.approx(share)
+    assert "test" not in cache.manifest.teacher["agreement"]  # it has no labels
+
+
 def test_values_beyond_float16_name_the_layer(world: World, tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification
-
-    from pipeline.errors import CacheError
 
     model = AutoModelForSequenceClassification.from_pretrained(world.teacher)
     model.bert.encoder.layer[2].output.LayerNorm.weight.data.mul_(1e6)

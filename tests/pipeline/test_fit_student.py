@@ -26,6 +26,7 @@ from pipeline.fit_student import default_folder, fit_student
 from pipeline.params import StudentParams
 from pipeline.score_student import score_student
 from pipeline.store.reader import TeacherCache
+from pipeline.targets import load_targets
 from pipeline.tasks import BUILT_IN
 from tests.pipeline.test_build import build
 from tests.support.tiny import STUDENT, World, save_encoder
@@ -320,6 +321,17 @@ def test_only_the_needed_layers_are_read(world: World, tmp_path: Path) -> None:
         fit(world, tmp_path / "skip", epochs=1)
         fit(world, tmp_path / "finetune", strategy="finetune", epochs=1)
     assert read == [(2,)]
+
+
+def test_int8_targets_are_what_the_cache_decodes_to(world: World, tmp_path: Path) -> None:
+    """They stay int8 in memory; a batch of them is decoded as it is gathered."""
+    cache = TeacherCache.open(build(world, tmp_path / "c.zarr", dtype="int8"))
+    targets = load_targets(cache, "train", (2, 4), torch.device("cpu"))
+    assert targets.cls_NLH.dtype == torch.int8
+    rows_B = torch.tensor([149, 3, 3, 77])
+    logits_BK, cls_BLH = targets(rows_B, {})
+    assert torch.equal(cls_BLH, torch.from_numpy(cache.cls("train", (2, 4)))[rows_B])
+    assert torch.equal(logits_BK, torch.from_numpy(cache.logits("train"))[rows_B])
 
 
 def test_default_folder() -> None:

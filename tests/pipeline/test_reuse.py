@@ -61,9 +61,7 @@ def repeats(world: World, tmp_path: Path) -> Prepared:
     return prepared(tmp_path / "repeats", train, validation)
 
 
-def test_a_repeated_input_is_computed_once(
-    world: World, repeats: Prepared, tmp_path: Path
-) -> None:
+def test_a_repeated_input_is_computed_once(world: World, repeats: Prepared, tmp_path: Path) -> None:
     built = build(world, repeats, tmp_path / "c.zarr")
     assert built.computed_rows == len(set(lines_of(world, "dev"))) + 60 - 5
     assert built.copied_rows == 5

@@ -115,7 +115,7 @@ def test_parts_that_do_not_make_a_whole_are_refused(world: World, tmp_path: Path
         merge_parts(out, parts)
     shard.unlink()
     forged = json.loads((parts[2] / "part.json").read_text())
-    split, records = next(iter(forged["records"].items()))
+    records = next(iter(forged["records"].values()))
     next(iter(records.values()))["files"]["../../escape"] = {"sha256": "", "size": 0}
     (parts[2] / "part.json").write_text(json.dumps(forged))
     with pytest.raises(CacheError, match=r"'\.\./\.\./escape' is not the name of a file"):

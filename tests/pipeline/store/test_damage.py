@@ -197,3 +197,10 @@ def test_a_layer_or_split_that_is_not_there(cache: Path) -> None:
         opened.cls("train", [2, 5])
     with pytest.raises(CacheMismatchError, match="no split `test`; it has train"):
         opened.logits("test")
+
+
+def test_a_cache_of_links_says_how_dvc_makes_files(cache: Path, tmp_path: Path) -> None:
+    (cache / "manifest.json").rename(tmp_path / "m")
+    (cache / "manifest.json").symlink_to(tmp_path / "m")
+    with pytest.raises(CacheError, match=r"its manifest.json is a link.*dvc checkout --relink"):
+        TeacherCache.open(cache)
