@@ -31,11 +31,13 @@ def contend(cache_path: Path, strategy: str, steps: int) -> dict[str, float]:
     from transformers import BertConfig, BertForSequenceClassification
 
     from pipeline.batches import training_batches
-    from pipeline.fit_student import distillation_terms, load_rows, objective_of
-    from pipeline.layers import layer_map
+    from pipeline.fit_student import load_rows, objective_of
     from pipeline.params import StudentParams
     from pipeline.store.reader import TeacherCache
+    from pipeline.strategies import make_strategy
+    from pipeline.strategies.base import Shapes
     from pipeline.targets import load_targets
+    from pipeline.terms import DistillationTerms
 
     cache, device = TeacherCache.open(cache_path), torch.device("cpu")
     hidden, teacher_layers = cache.manifest.hidden_size, len(cache.manifest.layers)
@@ -45,11 +47,16 @@ def contend(cache_path: Path, strategy: str, steps: int) -> dict[str, float]:
     )  # fmt: skip
     torch.manual_seed(0)
     model = BertForSequenceClassification(config).train()
-    layers = layer_map(strategy, teacher_layers, STUDENT_LAYERS)
+    params = StudentParams(strategy=strategy, student_layers=STUDENT_LAYERS)
+    shapes = Shapes(
+        teacher_layers=teacher_layers, student_layers=STUDENT_LAYERS, teacher_hidden=hidden,
+        student_hidden=hidden, rows=cache.split("train").rows, classes=2,
+    )  # fmt: skip
+    matching = make_strategy(shapes, params)
+    layers = matching.teacher_layers
     rows = load_rows(cache, "train", device)
     targets = None if strategy == "finetune" else load_targets(cache, "train", layers, device)
-    objective = objective_of(StudentParams(strategy=strategy), layers)
-    terms = distillation_terms(model, objective, targets, layers)
+    terms = DistillationTerms(model, objective_of(params, matching), targets, matching)
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     batches = training_batches(rows.lengths_N, 32, seed=0, epoch=1)
     seconds = []

@@ -1,7 +1,4 @@
-"""Stage two: train a student from a cache alone. No teacher is loaded, no file of one opened.
-
-Shapes: B rows of a batch, L matched layer pairs, H hidden size.
-"""
+"""Stage two: train a student from a cache alone. No teacher is loaded, no file of one opened."""
 
 from __future__ import annotations
 
@@ -11,23 +8,24 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from pipeline.batches import Rows
 from pipeline.card import student_card
 from pipeline.devices import pick_device
 from pipeline.errors import CacheMismatchError, ParamsError
-from pipeline.layers import layer_map
 from pipeline.losses import Objective
-from pipeline.models import Init, build_classifier, cls_states, identify_init, load_tokenizer
+from pipeline.models import Init, build_classifier, identify_init, load_config, load_tokenizer
 from pipeline.params import StudentParams
 from pipeline.runs import finished_record, identifying
 from pipeline.session import Session, run_session
 from pipeline.store.manifest import Manifest
 from pipeline.store.reader import TeacherCache
-from pipeline.targets import Targets, load_targets
+from pipeline.strategies import make_strategy
+from pipeline.strategies.base import Shapes, Strategy
+from pipeline.targets import CachedTargets, controlled, load_targets
 from pipeline.tasks import Task
-from pipeline.training import StepLog, Terms
+from pipeline.terms import DistillationTerms
+from pipeline.training import StepLog
 
 RUN_RECORD = "run.json"
 
@@ -37,8 +35,7 @@ class Recipe:
     """What a run distils: settled before anything large is loaded."""
 
     task: Task
-    layers: tuple[int, ...]
-    """Teacher layer for student layer 1, 2, ...; () when nothing is matched."""
+    strategy: Strategy
     objective: Objective
     init: str
 
@@ -47,32 +44,48 @@ def settle(manifest: Manifest, params: StudentParams, where: str) -> Recipe:
     """Check that a cache can give what the parameters ask for.
 
     Raises:
-        ParamsError: a layer map that does not fit, or no encoder to start from.
-        CacheMismatchError: a layer that is not cached.
+        ParamsError: a strategy that does not fit, or no encoder to start from.
+        CacheMismatchError: a layer that is not cached, or vectors of another width.
     """
-    layers = layer_map(params.strategy, manifest.teacher["layers"], params.student_layers)
-    missing = [layer for layer in layers if layer not in manifest.layers]
-    if missing:
-        raise CacheMismatchError(
-            f"{where}: strategy {params.strategy} needs layers {_text(layers)}; the cache lacks "
-            f"{_text(missing)}. Rebuild it with `pkd-cache build --layers all`."
-        )
+    init = params.init or _recorded_base(manifest)
+    shapes = Shapes(
+        teacher_layers=manifest.teacher["layers"],
+        student_layers=params.student_layers,
+        teacher_hidden=manifest.hidden_size,
+        student_hidden=load_config(init).hidden_size,
+        rows=manifest.splits["train"].rows,
+        classes=manifest.outputs,
+    )
+    strategy = make_strategy(shapes, params)
+    _require_layers(manifest, strategy, params.strategy, where)
+    strategy.require_width(init, where)
     return Recipe(
         task=Task.from_dict(manifest.task),
-        layers=layers,
-        objective=objective_of(params, layers),
-        init=params.init or _recorded_base(manifest),
+        strategy=strategy,
+        objective=objective_of(params, strategy),
+        init=init,
     )
 
 
-def objective_of(params: StudentParams, layers: tuple[int, ...]) -> Objective:
-    """The weights of a strategy: `finetune` has labels alone, `kd` no patient term."""
+def _require_layers(manifest: Manifest, strategy: Strategy, name: str, where: str) -> None:
+    needed = strategy.teacher_layers
+    if missing := [layer for layer in needed if layer not in manifest.layers]:
+        raise CacheMismatchError(
+            f"{where}: strategy {name} needs layers {_text(needed)}; the cache lacks "
+            f"{_text(missing)}. Rebuild it with `pkd-cache build --layers all`."
+        )
+
+
+def objective_of(params: StudentParams, strategy: Strategy) -> Objective:
+    """The weights of a strategy: `finetune` has labels alone, `kd` no term for [CLS]."""
     return Objective(
         alpha=0.0 if params.strategy == "finetune" else params.alpha,
-        beta=params.beta if layers else 0.0,
+        beta=params.beta if strategy.teacher_layers else 0.0,
         temperature=params.temperature,
         reduction=params.reduction,  # type: ignore[arg-type]  # its choices are checked
-        normalize=params.normalize,
+        kd_loss=params.kd_loss,
+        label_smoothing=params.label_smoothing,
+        epochs=params.epochs,
     )
 
 
@@ -89,30 +102,6 @@ def _recorded_base(manifest: Manifest) -> str:
         f"No encoder for the student to start from{of}: pass --init MODEL, or set student.init in "
         "params.yaml."
     )
-
-
-def distillation_terms(
-    model: Any, objective: Objective, targets: Targets | None, layers: tuple[int, ...]
-) -> Terms:
-    """One forward pass of the student and its weighted losses.
-
-    Args:
-        model: the student.
-        objective: weights of the terms.
-        targets: the teacher's outputs; None for `finetune`.
-        layers: matched teacher layers; student layers 1..len(layers) learn them in order.
-    """
-    matched = tuple(range(1, len(layers) + 1))
-
-    def terms(inputs: dict[str, Tensor], rows_B: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
-        output = model(**inputs, output_hidden_states=bool(matched))
-        if targets is None:
-            return objective.terms(output.logits, labels_B, None, None, None)
-        teacher_BK, teacher_BLH = targets(rows_B, inputs)
-        cls_BLH = cls_states(output.hidden_states, matched) if matched else None
-        return objective.terms(output.logits, labels_B, teacher_BK, cls_BLH, teacher_BLH)
-
-    return terms
 
 
 def fit_student(
@@ -161,11 +150,9 @@ def fit_student(
         seed=params.seed,
         dropout=params.dropout,
     ).to(device)
-    require_width(manifest, model, recipe)
     rows = load_rows(cache, "train", device)
     splits = {name: load_rows(cache, name, device) for name in recipe.task.validation_splits}
-    needs_teacher = recipe.objective.alpha > 0 or recipe.layers
-    targets = load_targets(cache, "train", recipe.layers, device) if needs_teacher else None
+    targets = _targets(cache, recipe, params, rows)
     session = Session(
         out=out,
         record_name=RUN_RECORD,
@@ -177,7 +164,7 @@ def fit_student(
         tokenizer=tokenizer,
         rows=rows,
         splits=splits,
-        terms=distillation_terms(model, recipe.objective, targets, recipe.layers),
+        terms=DistillationTerms(model, recipe.objective, targets, recipe.strategy),
         described=describe_recipe(manifest, recipe, params, sources, init, cache_path)
         | {"name": out.name},
         card=student_card,
@@ -185,9 +172,20 @@ def fit_student(
     return out, run_session(session, resume=resume, on_step=on_step)
 
 
+def _targets(
+    cache: TeacherCache, recipe: Recipe, params: StudentParams, rows: Rows
+) -> CachedTargets | None:
+    """What the strategy reads of the teacher, and no more; None for `finetune`."""
+    layers = recipe.strategy.teacher_layers if recipe.objective.beta > 0 else ()
+    if not layers and recipe.objective.alpha == 0:
+        return None
+    targets = load_targets(cache, "train", layers, rows.labels_N.device)
+    return controlled(targets, rows.labels_N, params.teacher_outputs, params.seed)
+
+
 def default_folder(task: Task, params: StudentParams) -> Path:
     """Where a student goes when nothing is said."""
-    strategy = params.strategy.replace(",", "_")
+    strategy = params.strategy.replace(",", "_").replace(":", "-")
     return Path(f"data/students/{task.name}-{strategy}-{params.student_layers}-s{params.seed}")
 
 
@@ -213,16 +211,6 @@ def require_tokenizer(manifest: Manifest, tokenizer: Any, init: str) -> None:
         )
 
 
-def require_width(manifest: Manifest, model: Any, recipe: Recipe) -> None:
-    """Refuse to match [CLS] vectors of another width."""
-    width = model.config.hidden_size
-    if recipe.layers and width != manifest.hidden_size:
-        raise CacheMismatchError(
-            f"--init {recipe.init}: its hidden size is {width}, the cached [CLS] vectors have "
-            f"{manifest.hidden_size}; start from an encoder of that width, or use --strategy kd."
-        )
-
-
 def load_rows(cache: TeacherCache, split: str, device: torch.device) -> Rows:
     """Tokens and labels of a split, resident on `device`."""
     pad_id = cache.manifest.tokenizer["pad_id"]
@@ -241,7 +229,8 @@ def describe_recipe(
     return {
         "kind": "student",
         "strategy": params.strategy,
-        "layer_map": [[place, layer] for place, layer in enumerate(recipe.layers, start=1)],
+        "layer_map": [list(pair) for pair in recipe.strategy.pairs],
+        "teacher_layers_read": list(recipe.strategy.teacher_layers),
         "student_layers": params.student_layers,
         "teacher_layers": manifest.teacher["layers"],
         "seed": params.seed,

@@ -6,39 +6,78 @@ be the embeddings. The last layer is never matched: the logits already teach it.
 
 from __future__ import annotations
 
+import random
+
 from pipeline.errors import ParamsError, did_you_mean
 
-NAMED = ("finetune", "kd", "skip", "last")
 UNMATCHED = ("finetune", "kd")  # no patient term
+MAPPED = ("skip", "last", "reverse", "shuffled", "all-to-one")
+NAMED = (*UNMATCHED, *MAPPED)
 
 
-def layer_map(strategy: str, teacher_layers: int, student_layers: int) -> tuple[int, ...]:
-    """Teacher layer for each student layer 1..M-1, in order (Sun et al. 2019, section 3.2).
+def layer_map(
+    strategy: str,
+    teacher_layers: int,
+    student_layers: int,
+    *,
+    match_top: int | None = None,
+    seed: int = 0,
+) -> tuple[int, ...]:
+    """Teacher layer for each student layer 1, 2, ..., in order (Sun et al. 2019, section 3.2).
 
     Args:
         strategy: "skip" = every (N/M)-th layer, halves rounded up; "last" = the M-1 layers below
-            the last; a list such as "2,4,6,8,10"; "finetune" and "kd" match none.
+            the last; a list such as "2,4,6,8,10"; "finetune" and "kd" match none. Controls, made
+            of the layers of skip: "reverse" = in descending order, "shuffled" = in an order drawn
+            by `seed`, "all-to-one" = the deepest of them for every student layer.
         teacher_layers: N >= 1.
         student_layers: M >= 1.
+        match_top: L in 1..N: the last student layer too is matched, to teacher layer L, and the
+            map is that of a teacher of L layers (Zhang et al., MUD, ACL 2021: L < N).
+        seed: of "shuffled".
 
     Returns:
-        M - 1 layers in 1..N-1; () when nothing is matched, as for M = 1.
+        M - 1 layers in 1..N-1, () when nothing is matched, as for M = 1; with `match_top` M layers.
 
     Raises:
         ParamsError: an unknown strategy, or a map that this teacher or student cannot have.
     """
     if strategy in UNMATCHED:
         return ()
-    if strategy in NAMED:
-        _require_teacher_as_deep(strategy, teacher_layers, student_layers)
-    if strategy == "skip":
-        return tuple(
-            (2 * j * teacher_layers + student_layers) // (2 * student_layers)
-            for j in range(1, student_layers)
-        )
+    if strategy not in NAMED:
+        layers = parse_layers(strategy)
+        if match_top is not None:
+            raise ParamsError("--match-top makes the map; leave it out beside a list of layers.")
+        return _checked_list(layers, teacher_layers, student_layers)
+    if match_top is not None and not 1 <= match_top <= teacher_layers:
+        raise ParamsError(f"--match-top {match_top}: the teacher has layers 1..{teacher_layers}.")
+    depth = match_top or teacher_layers
+    _require_teacher_as_deep(strategy, depth, student_layers)
+    matched = student_layers if match_top else student_layers - 1
     if strategy == "last":
-        return tuple(range(teacher_layers - student_layers + 1, teacher_layers))
-    return _checked_list(parse_layers(strategy), teacher_layers, student_layers)
+        return tuple(range(depth - student_layers + 1, depth - student_layers + 1 + matched))
+    skip = [_rounded(j * depth, student_layers) for j in range(1, matched + 1)]
+    return tuple(_controlled(strategy, skip, seed))
+
+
+def _rounded(numerator: int, denominator: int) -> int:
+    """The quotient, halves up."""
+    return (2 * numerator + denominator) // (2 * denominator)
+
+
+def _controlled(strategy: str, skip: list[int], seed: int) -> list[int]:
+    """The layers of skip in the order of a control; another order than theirs where there is."""
+    match strategy:
+        case "reverse":
+            return skip[::-1]
+        case "all-to-one":
+            return skip[-1:] * len(skip)
+        case "shuffled":
+            draw, order = random.Random(seed), list(skip)
+            while len(skip) > 1 and order == skip:
+                draw.shuffle(order)
+            return order
+    return skip
 
 
 def parse_layers(text: str) -> tuple[int, ...]:

@@ -148,7 +148,13 @@ class StudentParams(FitParams):
     """`pkd-student fit`."""
 
     strategy: str = option(
-        "skip", "finetune, kd, skip, last, or teacher layers such as 2,4,6,8,10."
+        "skip",
+        "What [CLS] is taught: finetune and kd (nothing), skip, last, teacher layers such as "
+        "2,4,6,8,10, emd, rail, rail-concat, alp, contrastive, the controls reverse, shuffled, "
+        "all-to-one, or a class of your own as module:Class.",
+    )
+    match_top: int | None = option(
+        None, "The last student layer learns this teacher layer; of skip and its kin.", at_least=1
     )
     student_layers: int = option(3, "Transformer blocks of the student.", at_least=1)
     alpha: float = option(0.5, "Weight of KD; 1 - alpha weighs CE.", at_least=0, at_most=1)
@@ -159,7 +165,35 @@ class StudentParams(FitParams):
         "Unit of alpha and beta: of the authors' code, or of the paper.",
         choices=("pkd2019", "paper"),
     )
-    normalize: bool = option(True, "L2-normalise [CLS] vectors before comparing them.")
+    normalize: bool = option(
+        True, "L2-normalise [CLS] vectors before comparing them; of skip and its kin."
+    )
+    project: bool = option(
+        False, "Learn a projection where student and teacher are of different widths."
+    )
+    kd_loss: str = option(
+        "kl",
+        "Of the logits: kl, mse, annealed (mse with a rising share of the teacher's logits, then "
+        "labels alone), uncertainty (kl by the student's certainty).",
+        choices=("kl", "mse", "annealed", "uncertainty"),
+    )
+    label_smoothing: float = option(
+        0.0, "Share of a label that is spread over all classes.", at_least=0, at_most=0.99
+    )
+    teacher_outputs: str = option(
+        "own",
+        "A row's own logits; or, as controls, their class's mean, or another row's of its class.",
+        choices=("own", "class-mean", "permuted"),
+    )
+    emd_weights: str = option(
+        "l1",
+        "Layer weights of emd: l1 (the authors' code), softmax (the paper), fixed.",
+        choices=("l1", "softmax", "fixed"),
+    )
+    emd_temperature: float = option(1.0, "Temperature of emd's softmax weights.", above=0)
+    alp_scale: bool = option(False, "alp: divide attention scores by the root of the hidden size.")
+    match_size: int = option(128, "Size of the shared space of rail and contrastive.", at_least=1)
+    negatives: int = option(256, "Negatives for each row of contrastive.", at_least=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from pipeline.errors import ParamsError
 from pipeline.store.reader import TeacherCache
 
 
@@ -50,3 +51,34 @@ def load_targets(
         torch.from_numpy(stored.values_RLH).to(device),
         scale,
     )
+
+
+def controlled(targets: CachedTargets, labels_N: Tensor, control: str, seed: int) -> CachedTargets:
+    """Targets whose logits tell less: do the teacher's outputs teach more than smoothed labels do?
+
+    Args:
+        targets: of a split.
+        labels_N: its labels; a row without one counts as of the class that the teacher gives it.
+        control: "own" = as they are; "class-mean" = log of the mean softmax over the rows of its
+            class; "permuted" = the logits of another row of its class, drawn by `seed`.
+        seed: of the draw.
+
+    Raises:
+        ParamsError: a control for a regression.
+    """
+    if control == "own":
+        return targets
+    logits_NK = targets.logits_NK
+    if logits_NK.shape[1] == 1:
+        raise ParamsError(f"--teacher-outputs {control}: needs classes; this task is a regression.")
+    class_N = torch.where(labels_N < 0, logits_NK.argmax(-1), labels_N)
+    result_NK = logits_NK.clone()
+    draw = torch.Generator().manual_seed(seed)
+    for label in class_N.unique():
+        rows = (class_N == label).nonzero()[:, 0]
+        if control == "class-mean":
+            result_NK[rows] = logits_NK[rows].softmax(-1).mean(0).log()
+        else:
+            order = torch.randperm(len(rows), generator=draw).to(rows.device)
+            result_NK[rows] = logits_NK[rows[order]]
+    return replace(targets, logits_NK=result_NK)

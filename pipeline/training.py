@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.batches import Rows, training_batches
 from pipeline.devices import autocast, pick_precision
@@ -81,7 +81,9 @@ def train(
     Args:
         model: a `transformers` classifier.
         rows: training rows, on `device`.
-        terms: one forward pass and its weighted losses; their sum is minimised.
+        terms: one forward pass and its weighted losses; their sum is minimised. A module's own
+            parameters are trained too, its state is part of checkpoints, and its `start_epoch` is
+            called before every epoch.
         evaluate: scores by split; the first metric of the first split chooses the best epoch,
             the earlier one when equal.
         settings: epochs, batch size, learning rate and the like.
@@ -98,8 +100,12 @@ def train(
     precision = pick_precision(settings.precision, device)
     lengths = rows.lengths_N.cpu()
     steps_per_epoch = math.ceil(len(rows) / settings.batch_size)
-    optimizer, scheduler = make_optimizer(model, settings, steps_per_epoch * settings.epochs)
+    learnt = terms if isinstance(terms, nn.Module) else nn.Module()
+    together = nn.ModuleList([model, learnt.to(device)])
+    optimizer, scheduler = make_optimizer(together, settings, steps_per_epoch * settings.epochs)
     model, optimizer, scheduler = accelerator.prepare(model, optimizer, scheduler)
+    if learnt.state_dict():
+        accelerator.register_for_checkpointing(learnt)
     torch.manual_seed(settings.seed)
     progress = _restore(accelerator, state) if resume else Progress()
     meter = _Meter(device, on_step, steps_per_epoch * settings.epochs)
@@ -108,6 +114,9 @@ def train(
     for epoch in range(progress.epoch + 1, settings.epochs + 1):
         start = time.monotonic()
         model.train()
+        learnt.train()
+        if start_epoch := getattr(terms, "start_epoch", None):
+            start_epoch(epoch)
         batches = training_batches(lengths, settings.batch_size, settings.seed, epoch)
         order = torch.cat(batches).to(device)  # one transfer an epoch
         for batch, rows_B in zip(batches, order.split([len(b) for b in batches]), strict=True):
@@ -117,7 +126,7 @@ def train(
             total = torch.stack(list(losses.values())).sum()
             accelerator.backward(total)
             if settings.max_grad_norm:
-                accelerator.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
+                accelerator.clip_grad_norm_(together.parameters(), settings.max_grad_norm)
             learning_rate = float(scheduler.get_last_lr()[0])
             meter.add(losses | {"total": total}, learning_rate, epoch, lengths[batch])
             optimizer.step()

@@ -12,13 +12,14 @@ import pytest
 import torch
 
 from pipeline.errors import TrainingError
-from pipeline.fit_student import distillation_terms, load_rows, objective_of
+from pipeline.fit_student import load_rows
 from pipeline.models import build_classifier
 from pipeline.params import StudentParams
 from pipeline.store.reader import TeacherCache
 from pipeline.targets import load_targets
 from pipeline.tasks import Task
 from pipeline.training import Progress, StepLog, make_optimizer, train
+from tests.support.runs import terms_for
 from tests.support.tiny import STUDENT, World
 
 CPU = torch.device("cpu")
@@ -45,9 +46,7 @@ def fit(
         layers=3, seed=params.seed, dropout=params.dropout,
     )  # fmt: skip
     epochs = iter(scores or [0.1, 0.2, 0.3, 0.4])
-    terms = distillation_terms(
-        model, objective_of(params, (1, 3)), load_targets(cache, "train", (1, 3), CPU), (1, 3)
-    )
+    terms = terms_for(model, params, load_targets(cache, "train", (1, 3), CPU))
     progress = train(
         model, load_rows(cache, "train", CPU), terms,
         lambda: {"validation": {"accuracy": next(epochs)}}, params, state,
