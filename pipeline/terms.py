@@ -33,6 +33,7 @@ class DistillationTerms(nn.Module):
         self._student = [model]  # in a list, so that torch does not register it
         self.objective, self.targets, self.strategy = objective, targets, strategy
         self.epoch = 1
+        self.needs_labels = targets is None
         self._matches = objective.beta > 0 and bool(strategy.teacher_layers)
         self._layers = tuple(range(1, strategy.shapes.student_layers + 1))
 

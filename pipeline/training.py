@@ -98,8 +98,9 @@ def train(
     """
     accelerator = make_accelerator(device)
     precision = pick_precision(settings.precision, device)
-    lengths = rows.lengths_N.cpu()
-    steps_per_epoch = math.ceil(len(rows) / settings.batch_size)
+    usable = usable_rows(rows, terms)
+    lengths = rows.lengths_N.cpu()[usable]
+    steps_per_epoch = math.ceil(len(usable) / settings.batch_size)
     learnt = terms if isinstance(terms, nn.Module) else nn.Module()
     together = nn.ModuleList([model, learnt.to(device)])
     optimizer, scheduler = make_optimizer(together, settings, steps_per_epoch * settings.epochs)
@@ -118,7 +119,7 @@ def train(
         if start_epoch := getattr(terms, "start_epoch", None):
             start_epoch(epoch)
         batches = training_batches(lengths, settings.batch_size, settings.seed, epoch)
-        order = torch.cat(batches).to(device)  # one transfer an epoch
+        order = usable[torch.cat(batches)].to(device)  # one transfer an epoch
         for batch, rows_B in zip(batches, order.split([len(b) for b in batches]), strict=True):
             inputs = rows.batch(rows_B, int(lengths[batch].max()))
             with autocast(device, precision):
@@ -144,6 +145,22 @@ def train(
         on_epoch(record)
     _load_best(accelerator, model, state)
     return progress
+
+
+def usable_rows(rows: Rows, terms: Terms) -> Tensor:
+    """(N',) row numbers that teach something, on the CPU.
+
+    All of them where the terms use a teacher (`needs_labels` is False), else those with a label.
+
+    Raises:
+        TrainingError: there are none.
+    """
+    usable = torch.arange(len(rows))
+    if getattr(terms, "needs_labels", True):
+        usable = usable[rows.labelled_N.cpu()]
+    if not len(usable):
+        raise TrainingError("No training row has a label, and nothing else is there to learn from.")
+    return usable
 
 
 def make_accelerator(device: torch.device) -> Any:

@@ -14,6 +14,7 @@ from pipeline.data.prepared import is_sound
 from pipeline.data.record import RECORD, make_record
 from pipeline.data.source import Source
 from pipeline.data.table import draw
+from pipeline.data.unlabelled import add_unlabelled, hide_labels
 from pipeline.existing import must_build
 from pipeline.files import building, write_json
 from pipeline.locks import locked
@@ -40,7 +41,7 @@ def prepare(
         BusyError: another process is preparing the same folder.
         OutputExistsError: `out` holds something else.
     """
-    source = _drawn(read_source(task, params), params)
+    source = _drawn(task, read_source(task, params), params)
     record = make_record(task, source, params)
     with locked(out):
         if not must_build(out, RECORD, record, overwrite=overwrite) and is_sound(out):
@@ -67,7 +68,11 @@ def read_source(task: Task, params: DataParams) -> Source:
     return read_folder(task, Path(params.source).expanduser())
 
 
-def _drawn(source: Source, params: DataParams) -> Source:
+def _drawn(task: Task, source: Source, params: DataParams) -> Source:
     train = source.splits["train"]
-    table = draw(train.table, params.max_train_samples, params.seed)
-    return replace(source, splits={**source.splits, "train": replace(train, table=table)})
+    train = replace(train, table=draw(train.table, params.max_train_samples, params.seed))
+    if params.max_labelled_samples is not None:
+        train = hide_labels(train, params.max_labelled_samples, params.seed)
+    if params.unlabelled:
+        train = add_unlabelled(train, task, [each.strip() for each in params.unlabelled.split(",")])
+    return replace(source, splits={**source.splits, "train": train})

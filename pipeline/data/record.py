@@ -14,7 +14,6 @@ from pipeline.tasks import Task
 
 RECORD = "data.json"
 FORMAT = 1
-DRAW_PARAMS = ("max_train_samples", "seed")
 DEMO_PARAMS = ("seed", "train_rows", "validation_rows", "test_rows")
 
 
@@ -40,8 +39,9 @@ def data_digest(task: Task, split_digests: Mapping[str, str]) -> str:
 def _used_params(source: Source, params: DataParams) -> dict[str, Any]:
     """The parameters that had a say: no seed where nothing was drawn."""
     used = DEMO_PARAMS if source.kind == "demo" else ()
-    if params.max_train_samples is not None:
-        used = (*used, *DRAW_PARAMS)
+    for name in ("max_train_samples", "max_labelled_samples"):
+        if getattr(params, name) is not None:
+            used = (*used, name, "seed")
     return {name: getattr(params, name) for name in sorted(set(used))}
 
 

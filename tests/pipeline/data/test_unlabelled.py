@@ -1,0 +1,132 @@
+"""pytest tests/pipeline/data/test_unlabelled.py - training rows without labels, end to end."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from click.testing import CliRunner
+
+from pipeline.build import build_cache
+from pipeline.data import load_prepared
+from pipeline.data.prepare import prepare
+from pipeline.errors import DataError, TrainingError
+from pipeline.fit_student import load_rows
+from pipeline.params import DataParams
+from pipeline.store.reader import TeacherCache
+from pipeline.tasks import BUILT_IN, Task
+from pipeline.training import usable_rows
+from stages.data import cli
+from tests.support.runs import terms_for
+from tests.support.tiny import CACHE, STUDENT, World
+
+TASK = BUILT_IN["rte"]
+
+
+def more_rows(folder: Path) -> Path:
+    """A jsonl file without labels, and one with labels that must not be used."""
+    folder.mkdir(exist_ok=True)
+    rows = [{"sentence1": f"w{n} sun", "sentence2": "w1"} for n in range(7)]
+    (folder / "more.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    lines = ["sentence1,sentence2,label", "w5 rain,w2,entailment", "w6 sun,w3,not_entailment"]
+    (folder / "more.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_rows_of_files_come_after_the_labelled_ones_without_labels(
+    world: World, tmp_path: Path
+) -> None:
+    folder = more_rows(tmp_path / "more")
+    arguments = [
+        "prepare", "--task", "rte", "--source", str(world.source), "--out", str(tmp_path / "raw"),
+        "--unlabelled", f"{folder / 'more.jsonl'}, {folder / 'more.csv'}",
+    ]  # fmt: skip
+    found = CliRunner().invoke(cli, arguments)
+    assert found.exit_code == 0, found.output
+    table = load_prepared(tmp_path / "raw", "rte").table("train")
+    assert table.num_rows == 150 + 7 + 2
+    assert table["label"].null_count == 9
+    assert table["label"][:150].null_count == 0
+    assert table["sentence1"][150].as_py() == "w0 sun"
+    assert table["sentence1"][158].as_py() == "w6 sun"
+    assert table["example_id"].to_pylist()[148:] == list(range(148, 159))
+    assert "159       150" in found.stdout
+
+
+def test_all_labels_but_a_draw_are_hidden(world: World, tmp_path: Path) -> None:
+    params = DataParams(source=str(world.source), max_labelled_samples=40, seed=3)
+    record, _ = prepare(TASK, params, tmp_path / "raw")
+    assert record["splits"]["train"] | {"digest": ""} == record["splits"]["train"] | {
+        "digest": "", "rows": 150, "labelled": 40,
+    }  # fmt: skip
+    assert record["params"] == {"max_labelled_samples": 40, "seed": 3}
+    kept = pq.read_table(tmp_path / "raw" / "train.parquet")["label"].to_pylist()
+    truth = world.prepared.table("train")["label"].to_pylist()
+    assert all(label in (None, true) for label, true in zip(kept, truth, strict=True))
+    assert [place for place, label in enumerate(kept) if label is not None][:3] != [0, 1, 2]
+    prepare(TASK, replace(params, seed=4), tmp_path / "other")
+    other = pq.read_table(tmp_path / "other" / "train.parquet")["label"].to_pylist()
+    assert other != kept
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("gone.csv", None, r"gone\.csv: no such file \(--unlabelled\)"),
+        ("rows.txt", "a\n", r"rows\.txt: --unlabelled takes \.csv, \.tsv, \.jsonl, \.parquet"),
+        ("bad.csv", "sentence1,other\na,b\n", "no column `sentence2`"),
+        ("empty.csv", "sentence1,sentence2\n", "no rows"),
+    ],
+)
+def test_bad_files_are_named(
+    world: World, tmp_path: Path, name: str, content: str | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    params = DataParams(source=str(world.source), unlabelled=str(tmp_path / name))
+    with pytest.raises(DataError, match=message):
+        prepare(TASK, params, tmp_path / "raw")
+    assert not (tmp_path / "raw").exists()
+
+
+def test_an_id_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    task = Task(
+        name="own", text_columns=("text",), label_names=("no", "yes"), id_column="key",
+    )  # fmt: skip
+    for split in ("train", "validation"):
+        (tmp_path / f"{split}.csv").write_text("key,text,label\n4,a,no\n9,b,yes\n")
+    (tmp_path / "more.csv").write_text("key,text\n5,c\n9,d\n")
+    params = DataParams(source=str(tmp_path), unlabelled=str(tmp_path / "more.csv"))
+    with pytest.raises(DataError, match="id 9 is there twice"):
+        prepare(task, params, tmp_path / "raw")
+    (tmp_path / "more.csv").write_text("key,text\n5,c\n")
+    prepare(task, params, tmp_path / "raw")
+    ids = pq.read_table(tmp_path / "raw" / "train.parquet")["example_id"].to_pylist()
+    assert ids == [4, 9, 5]
+
+
+def test_labels_alone_learn_from_labelled_rows_and_distillation_from_all(
+    world: World, tmp_path: Path
+) -> None:
+    params = DataParams(source=str(world.source), max_labelled_samples=40)
+    prepare(TASK, params, tmp_path / "raw")
+    build_cache(
+        prepared=load_prepared(tmp_path / "raw", "rte"), teacher_name=str(world.teacher),
+        out=tmp_path / "c.zarr", params=CACHE,
+    )  # fmt: skip
+    cache = TeacherCache.open(tmp_path / "c.zarr")
+    assert cache.split("train").labelled_rows == 40
+    rows = load_rows(cache, "train", torch.device("cpu"))
+    plain = terms_for(None, replace(STUDENT, strategy="finetune"), None)
+    usable = usable_rows(rows, plain)
+    assert len(usable) == 40
+    assert (rows.labels_N[usable] >= 0).all()
+    distilling = terms_for(None, replace(STUDENT, strategy="kd"), lambda *_: None)  # type: ignore[arg-type]
+    assert usable_rows(rows, distilling).tolist() == list(range(150))
+    rows.labels_N.fill_(-100)
+    with pytest.raises(TrainingError, match="No training row has a label"):
+        usable_rows(rows, plain)
