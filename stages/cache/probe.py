@@ -1,0 +1,59 @@
+"""`pkd-cache probe`: what each layer knows of the task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stages.cli import cache_argument, emit, json_option, note, path_option, progress
+
+BAR = 40  # characters
+
+
+@click.command()
+@cache_argument
+@click.option(
+    "--rows",
+    type=click.IntRange(min=20),
+    default=4000,
+    show_default=True,
+    help="Training rows to draw; a fifth of them scores the probes.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
+@path_option("--plot", "Also draw the curve into this file (.png, .svg, .pdf).")
+@json_option
+def probe(cache: str, rows: int, seed: int, plot: Path | None, as_json: bool) -> None:
+    """Fit a linear probe on each cached layer: where does the teacher know the task?
+
+    Needs no teacher and no GPU. `--strategy auto` chooses layers by the same probes.
+
+    \b
+    Example:
+      pkd-cache probe data/rte.zarr --plot probe.png
+    """
+    from pipeline.probe import probe_layers
+    from pipeline.store.reader import TeacherCache
+
+    opened = TeacherCache.open(cache)
+    with progress() as tick:
+        found = probe_layers(opened, max_rows=rows, seed=seed, tick=tick)
+    metric = str(opened.manifest.task["metrics"][0])
+    if plot:
+        from pipeline.probe_figure import draw_probe
+
+        draw_probe(found, metric, plot)
+        note(f"{plot}: drawn")
+    result = {"cache": cache, "metric": metric, "layers": [vars(each) for each in found]}
+    emit(result, as_json, _text(found, metric))
+
+
+def _text(found: list[Any], metric: str) -> str:
+    top = max(each.held_out for each in found)
+    lines = [f"{'layer':>5}  {'held out':>8}  {'validation':>10}  {metric} on the held-out fifth"]
+    for each in found:
+        validation = "-" if each.validation is None else f"{each.validation:.4f}"
+        bar = "█" * round(BAR * max(0.0, each.held_out) / max(top, 1e-9))
+        lines.append(f"{each.layer:>5}  {each.held_out:>8.4f}  {validation:>10}  {bar}")
+    return "\n".join(lines)
