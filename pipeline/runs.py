@@ -23,7 +23,7 @@ from pipeline.training import has_checkpoint
 
 STATE = ".state"  # checkpoint; gone from a published run
 IDENTITY = "identity.json"
-NOT_IDENTITY = ("init", "eval_batch_size", "device")
+NOT_IDENTITY = ("preset", "init", "eval_batch_size", "device")
 LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "numpy")
 
 
