@@ -123,7 +123,7 @@ def demo_splits(
 
 def demo_corpus(*, seed: int, passages: int, swaps: Sequence[int]) -> list[Passage]:
     """Return random training stories with their true conclusions, each number of swaps alike."""
-    rng = random.Random(f"corpus {seed} {tuple(swaps)}")  # noqa: S311 - not for secrets
+    rng = random.Random(f"corpus {seed} {tuple(swaps)}")
     stories = _stories_at_home("train", rng, swaps)
     return [_passage(story) for story in itertools.islice(stories, passages)]
 
@@ -140,7 +140,7 @@ def _stories_at_home(home: str, rng: random.Random, swaps: Sequence[int]) -> Ite
 
 
 def _draw_split(split: str, seed: int, rows: int) -> list[DemoPair]:
-    rng = random.Random(f"{split} {seed}")  # noqa: S311 - not for secrets
+    rng = random.Random(f"{split} {seed}")
     pairs: list[DemoPair] = []
     for swaps, count in _shares(rows).items():
         pairs += _distinct_pairs(split, rng, swaps, count, first_label=len(pairs) % 2)

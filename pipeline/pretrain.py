@@ -241,7 +241,7 @@ def _batches(settings: PretrainSettings, stage: Stage, skip: int) -> Iterator[Ba
     """Yield the stage's batches, after the skipped passages, which earlier stages have read."""
     count, size = stage.steps * settings.batch_size, settings.batch_size
     corpus = demo_corpus(seed=settings.seed, passages=skip + count, swaps=sorted(SWAPS))[skip:]
-    rng = random.Random(f"masks {settings.seed} {skip}")  # noqa: S311 - not for secrets
+    rng = random.Random(f"masks {settings.seed} {skip}")
     for start in range(0, count, size):
         chunk = corpus[start : start + size]
         yield tensors([hide(rng, passage, pair_swaps=settings.pair_swaps) for passage in chunk])

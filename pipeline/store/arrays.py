@@ -28,32 +28,47 @@ from pipeline.store.format import (
     CHECKSUM_BYTES,
     GROUP_METADATA,
     INDEX_ENTRY_BYTES,
+    LARGEST_METADATA,
     METADATA,
     ArraySpec,
 )
-from pipeline.store.place import Place, damaged
+from pipeline.store.place import LocalPlace, Place, damaged
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 LONGEST_FRAME_HEADER = 18  # bytes
-LARGEST_METADATA = 1 << 16  # bytes; ours take about a thousand
-EMPTY_CHUNK = (1 << 64) - 1  # zarr's mark for a chunk that was never written
+IMPLIED = {"attributes", "storage_transformers"}  # metadata that may be left out when empty
+EVERY_CHUNK: Any = {"write_empty_chunks": True}  # also one that holds nothing but the fill value
 
 Array = np.ndarray[Any, Any]
 
 
-def open_group(folder: Path, mode: str) -> Any:
+def open_group(folder: Path, mode: str) -> WrittenGroup:
     """The Zarr root group of a folder that is being written; no consolidated metadata."""
     import zarr
 
     # the modes are zarr's own literals; "a" creates the group when there is none
-    return zarr.open_group(str(folder), mode=mode, zarr_format=3, use_consolidated=False)  # type: ignore[arg-type]
+    found = zarr.open_group(str(folder), mode=mode, zarr_format=3, use_consolidated=False)  # type: ignore[arg-type]
+    return WrittenGroup(found)
+
+
+class WrittenGroup:
+    """A Zarr group whose arrays write every chunk, that of an all-zero int8 layer too.
+
+    Zarr does not store this choice: whoever opens an array chooses again.
+    """
+
+    def __init__(self, group: Any) -> None:
+        self.group = group
+
+    def __getitem__(self, path: str) -> Any:
+        return self.group[path].with_config(EVERY_CHUNK)
 
 
 def create_arrays(folder: Path, split: str, specs: Iterable[ArraySpec]) -> None:
     """Create the empty arrays of a split; unwritten rows are stored as fill values too."""
     from zarr.codecs import ZstdCodec
 
-    group = open_group(folder, mode="a").require_group(split)
+    group = open_group(folder, mode="a").group.require_group(split)
     for spec in specs:
         group.create_array(
             spec.name,
@@ -65,7 +80,7 @@ def create_arrays(folder: Path, split: str, specs: Iterable[ArraySpec]) -> None:
             compressors=ZstdCodec(level=1, checksum=True),
             fill_value=spec.fill_value,
             dimension_names=spec.axes,
-            config={"write_empty_chunks": True},
+            config=EVERY_CHUNK,
         )
 
 
@@ -84,14 +99,31 @@ def open_array(place: Place, split: str, spec: ArraySpec, sizes: Mapping[str, in
         sizes: bytes of every file of the cache.
 
     Raises:
-        CacheCorruptError: metadata that says anything else than `spec`.
+        CacheCorruptError: metadata that says anything else than `spec`, or files of other sizes.
     """
     import zarr
 
     folder = f"{split}/{spec.name}"
+    require_files(place, folder, sizes)
     store = GuardedStore(place, folder, spec, sizes)
     require_metadata(place, f"{folder}/{METADATA}", store.metadata, spec.metadata())
     return zarr.open_array(store, mode="r", zarr_format=3)
+
+
+def require_files(place: Place, folder: str, sizes: Mapping[str, int]) -> None:
+    """Compare the files of an array with their stated sizes, before room is made for its values.
+
+    Of a local cache only: elsewhere each question is a request, and reading asks it anyway.
+
+    Raises:
+        CacheCorruptError: a file that is missing or of another size.
+    """
+    if not isinstance(place, LocalPlace):
+        return
+    for name, expected in sizes.items():
+        if name.startswith(f"{folder}/c/") and (size := place.size(name)) != expected:
+            problem = "missing" if size is None else f"{size:,} bytes, expected {expected:,}"
+            raise damaged(place, name, problem)
 
 
 def require_group_metadata(place: Place, name: str) -> None:
@@ -106,18 +138,23 @@ def require_metadata(place: Place, name: str, raw: bytes, expected: dict[str, An
     """
     try:
         found = json.loads(raw)
+        if not isinstance(found, dict):
+            raise damaged(place, name, "expected a JSON object")
+        implied = {key: expected[key] for key in IMPLIED & expected.keys()}
+        problem = _difference(implied | found, expected)
     except (ValueError, RecursionError) as error:
         raise damaged(place, name, f"not JSON ({error})") from None
-    if not isinstance(found, dict):
-        raise damaged(place, name, "expected a JSON object")
-    found = {"attributes": {}} | found
-    if "storage_transformers" in expected:
-        found = {"storage_transformers": []} | found
-    for key in sorted(found.keys() | expected.keys()):
-        if _exact(found.get(key)) != _exact(expected.get(key)):
-            shown = json.dumps(found.get(key))[:60]
-            wanted = json.dumps(expected.get(key))[:60]
-            raise damaged(place, name, f"{key} is {shown}, expected {wanted}")
+    if problem:
+        raise damaged(place, name, problem)
+
+
+def _difference(found: dict[str, Any], expected: dict[str, Any]) -> str | None:
+    if odd := sorted(found.keys() ^ expected.keys()):
+        return f"members missing or unknown: {ascii(odd[0])[:60]}"
+    for key, wanted in expected.items():
+        if _exact(found[key]) != _exact(wanted):
+            return f"{key} is {_exact(found[key])[:60]}, expected {_exact(wanted)[:60]}"
+    return None
 
 
 def _exact(value: object) -> str:
@@ -178,7 +215,9 @@ class GuardedStore(Store):
                 self._check_whole(name, content)
             case SuffixByteRequest(length):
                 if name not in self._indexes:
-                    self._indexes[name] = self._read(name, max(0, size - length), size)
+                    index = self._read(name, max(0, size - length), size)
+                    self._require_index(name, index)
+                    self._indexes[name] = index
                 content = self._indexes[name]
             case RangeByteRequest(start, end):
                 if not 0 <= start < end <= size:
@@ -204,9 +243,20 @@ class GuardedStore(Store):
         if not spec.shards:
             self._check_frame(name, content)
             return
-        for start, length in _index_entries(content[-spec.index_bytes :]):
-            if start != EMPTY_CHUNK:
-                self._check_frame(name, content[start : start + length])
+        index = content[-spec.index_bytes :]
+        self._require_index(name, index)
+        for start, length in _index_entries(index):
+            self._check_frame(name, content[start : start + length])
+
+    def _require_index(self, name: str, index: bytes) -> None:
+        """Refuse an index whose chunks do not fill the shard before it, without gap or overlap."""
+        entries, end = sorted(_index_entries(index)), 0
+        for start, length in entries:
+            if start != end or not length:
+                raise damaged(self._place, name, "its index points elsewhere than to its chunks")
+            end += length
+        if len(entries) != self._spec.chunks_per_file or end + len(index) != self._sizes[name]:
+            raise damaged(self._place, name, "its index is not that of its chunks")
 
     def _check_frame(self, name: str, content: bytes) -> None:
         """Refuse a compressed piece that does not say that it decodes to the size of a chunk.

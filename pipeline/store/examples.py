@@ -13,6 +13,8 @@ from pipeline.files import write_atomic
 from pipeline.store.manifest import Split
 
 ARROW_MAGIC = b"ARROW1\0\0"
+EXTENSION = b"ARROW:extension"  # begins the metadata of types whose own code would read them
+ROWS_AT_ONCE = 4096
 
 
 def schema(regression: bool) -> Any:
@@ -47,25 +49,57 @@ def parse_examples(content: bytes, where: str, regression: bool, rows: int) -> A
     try:
         require_plain_arrow(content, where)
         # the messages that were just checked, one after the other; the footer could name others
-        table = pa.ipc.open_stream(_messages(content)).read_all()
+        reader = pa.ipc.open_stream(_messages(content))
+        _require_schema(reader.schema, regression, where)
+        table = reader.read_all()
         table.validate(full=True)
     except (pa.ArrowException, OSError, struct.error, ValueError) as error:
-        raise CacheCorruptError(f"{where}: not a readable Arrow file ({error}).") from None
-    if not table.schema.equals(schema(regression)):
-        raise CacheCorruptError(f"{where}: unexpected columns: {table.schema.to_string()}.")
+        what = one_line(error)
+        raise CacheCorruptError(f"{where}: not a readable Arrow file ({what}).") from None
     if table.num_rows != rows:
         raise CacheCorruptError(f"{where}: {table.num_rows} rows, the manifest says {rows}.")
     for name in ("example_id", "input_ids", "row_digest"):
         if table[name].null_count:
             raise CacheCorruptError(f"{where}: column {name} has rows without a value.")
+    for name in ("input_ids", "token_type_ids"):
+        if not all(map(_is_packed, table[name].chunks)):
+            raise CacheCorruptError(f"{where}: column {name} has values outside of its rows.")
     return table
+
+
+def one_line(error: Exception) -> str:
+    """The message of a library, short and printable: it may quote what it read."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.encode("unicode_escape").decode()[:200]
+
+
+def _require_schema(found: Any, regression: bool, where: str) -> None:
+    expected = schema(regression)
+    if found.equals(expected, check_metadata=True):
+        return
+    columns = ", ".join(f"{field.name} {field.type}" for field in found)
+    shown = columns.encode("unicode_escape").decode()[:200]
+    raise CacheCorruptError(f"{where}: unexpected columns or metadata: {shown}.")
+
+
+def _is_packed(lists: Any) -> bool:
+    """Whether the rows hold all values, from the first to the last, none of them null.
+
+    Some readers look at the values alone, and would else see other tokens than the rows do.
+    """
+    offsets, values = lists.offsets, lists.values
+    if values.null_count or lists.offset:
+        return False
+    if not len(lists):
+        return not len(values)
+    return bool(offsets[0].as_py() == 0 and offsets[-1].as_py() == len(values))
 
 
 def require_plain_arrow(content: bytes, where: str) -> None:
     """Refuse what ours never hold, before it is decoded: compression can ask for any memory.
 
     Raises:
-        CacheCorruptError: a compressed batch, a dictionary, or no Arrow file.
+        CacheCorruptError: a compressed batch, a dictionary, an extension type, or no Arrow file.
         ArrowException, struct.error: malformed messages.
     """
     import pyarrow as pa
@@ -75,6 +109,8 @@ def require_plain_arrow(content: bytes, where: str) -> None:
     kinds = []
     for message in pa.ipc.MessageReader.open_stream(_messages(content)):
         kinds.append(message.type)
+        if message.type == "schema" and EXTENSION in message.metadata.to_pybytes():
+            raise CacheCorruptError(f"{where}: has an extension type; those of a cache have none.")
         if message.type == "record batch" and _is_compressed(message.metadata.to_pybytes()):
             raise CacheCorruptError(f"{where}: compressed; the Arrow files of a cache are not.")
     if kinds[:1] != ["schema"] or set(kinds[1:]) != {"record batch"}:
@@ -127,6 +163,8 @@ def require_fits(table: Any, where: str, *, vocab_size: int, classes: int, max_l
     }
     if classes:
         limits["label"] = (table["label"], 0, classes - 1)
+    elif not pc.all(pc.is_finite(table["label"]), min_count=0).as_py():
+        raise CacheCorruptError(f"{where}: label is not finite; one that is missing is null.")
     for what, (values, low, high) in limits.items():
         found = pc.min_max(values).as_py()
         if found["min"] is not None and not low <= found["min"] <= found["max"] <= high:
@@ -140,11 +178,13 @@ def require_fits(table: Any, where: str, *, vocab_size: int, classes: int, max_l
 
 
 def digests_fit(table: Any) -> bool:
-    """Whether every row_digest is that of its row's tokens."""
-    columns = (table[name].to_pylist() for name in ("input_ids", "token_type_ids", "row_digest"))
-    return all(
-        row_digest(ids, types) == digest for ids, types, digest in zip(*columns, strict=True)
-    )
+    """Whether every row_digest is that of its row's tokens; in memory of some rows."""
+    names = ("input_ids", "token_type_ids", "row_digest")
+    for piece in table.select(names).to_batches(max_chunksize=ROWS_AT_ONCE):
+        rows = zip(*(column.to_pylist() for column in piece.columns), strict=True)
+        if any(row_digest(ids, types) != digest for ids, types, digest in rows):
+            return False
+    return True
 
 
 def describe(table: Any) -> Split:

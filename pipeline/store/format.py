@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.errors import CacheError
+
 FORMAT = "pkd-teacher-cache"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -23,6 +25,8 @@ LITTLE_ENDIAN = {"name": "bytes", "configuration": {"endian": "little"}}
 GROUP_METADATA = {"attributes": {}, "zarr_format": 3, "node_type": "group"}
 INDEX_ENTRY_BYTES = 16  # offset and length of a chunk inside a shard
 CHECKSUM_BYTES = 4  # crc32c at the end of a shard's index
+LARGEST_CHUNK_BYTES = 1 << 28  # decoded; a decoder takes that much at once
+LARGEST_METADATA = 1 << 16  # bytes of a `zarr.json`; ours take about a thousand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,14 @@ class ArraySpec:
         return size
 
     @property
+    def raw_bytes(self) -> int:
+        """Decoded size of the array, without padding."""
+        size = ITEM_BYTES[self.dtype]
+        for length in self.shape:
+            size *= length
+        return size
+
+    @property
     def chunks_per_file(self) -> int:
         """Compressed pieces in one file."""
         return self.shards[1] // self.chunks[1] if self.shards else 1
@@ -60,6 +72,12 @@ class ArraySpec:
     def index_bytes(self) -> int:
         """Size of the index at the end of a shard; 0 for an array without shards."""
         return INDEX_ENTRY_BYTES * self.chunks_per_file + CHECKSUM_BYTES if self.shards else 0
+
+    @property
+    def most_file_bytes(self) -> int:
+        """Size that no file of the array exceeds: every chunk incompressible."""
+        frame = self.chunk_bytes + (self.chunk_bytes >> 8) + 128  # ZSTD_COMPRESSBOUND, header, sum
+        return self.index_bytes + self.chunks_per_file * frame
 
     def metadata(self) -> dict[str, Any]:
         """The content of the array's `zarr.json`."""
@@ -101,6 +119,9 @@ def array_specs(
 
     One file per shard of [CLS]; within it one compressed, checksummed chunk per layer, so that a
     reader of some layers reads only their bytes.
+
+    Raises:
+        CacheError: a chunk beyond `LARGEST_CHUNK_BYTES`: no reader would take it.
     """
     specs = [
         ArraySpec(
@@ -130,6 +151,12 @@ def array_specs(
             axes=("row", "layer"),
         )
         specs.append(scale)
+    for spec in specs:
+        if spec.chunk_bytes > LARGEST_CHUNK_BYTES:
+            raise CacheError(
+                f"shard_rows is {shard_rows:,}: a chunk of {spec.name} takes {spec.chunk_bytes:,} "
+                f"bytes, at most {LARGEST_CHUNK_BYTES:,}; build with a smaller --shard-rows."
+            )
     return {spec.name: spec for spec in specs}
 
 

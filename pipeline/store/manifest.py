@@ -165,7 +165,7 @@ def _missing(place: Place) -> str:
     build = "build it with `pkd-cache build --task TASK`, or fetch it with `dvc pull`"
     if not place.exists():
         return f"{place.text}: no such cache; {build}."
-    if MANIFEST in place.names():
+    if MANIFEST in place.sizes():
         return (
             f"{place.text}: its {MANIFEST} is a link, and a cache holds plain files. If DVC made "
             "it: `dvc config cache.type hardlink,copy`, then `dvc checkout --relink`."

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,8 +41,11 @@ class Place(Protocol):
     def digest(self, name: str) -> str:
         """sha256 of a plain file, read in pieces."""
 
-    def names(self) -> dict[str, bool]:
-        """Everything below that is not a folder: name -> whether it is a plain file."""
+    def sizes(self) -> dict[str, int | None]:
+        """Everything below that is not a folder: name -> bytes, or None for what is no plain file.
+
+        One listing, where the storage has such a thing.
+        """
 
 
 def place_of(text: Path | str) -> Place:
@@ -114,14 +118,16 @@ class LocalPlace:
         self._require(name)
         return digest_file(self.path / name)
 
-    def names(self) -> dict[str, bool]:
+    def sizes(self) -> dict[str, int | None]:
         """Everything below that is not a folder; a link to a folder is not followed."""
-        found: dict[str, bool] = {}
+        found: dict[str, int | None] = {}
         for parent, folders, files in os.walk(self.path):
             links = [name for name in folders if Path(parent, name).is_symlink()]
             for name in (*files, *links):
                 path = Path(parent, name)
-                found[path.relative_to(self.path).as_posix()] = stat.S_ISREG(path.lstat().st_mode)
+                status = path.lstat()
+                plain = stat.S_ISREG(status.st_mode)
+                found[path.relative_to(self.path).as_posix()] = status.st_size if plain else None
         return found
 
     def _require(self, name: str) -> int:
@@ -140,8 +146,10 @@ class RemotePlace:
         self.text = url
         self.requests = 0
         self.received_bytes = 0
+        self._counting = threading.Lock()
         try:
-            self.fs, self.root = fsspec.core.url_to_fs(url)
+            # another program may have written since: no listing of an earlier command is believed
+            self.fs, self.root = fsspec.core.url_to_fs(url, use_listings_cache=False)
         except (ImportError, ValueError) as error:
             extra = " (`pip install 'pkd[s3]'`)" if url.startswith("s3") else ""
             raise CacheError(f"{url}: cannot be opened: {error}{extra}.") from None
@@ -165,7 +173,8 @@ class RemotePlace:
         whole = start == 0 and stop is None
         limits = {} if whole else {"start": start, "end": stop}
         content = bytes(self._asked(lambda: self.fs.cat_file(f"{self.root}/{name}", **limits)))
-        self.received_bytes += len(content)
+        with self._counting:
+            self.received_bytes += len(content)
         return content
 
     def digest(self, name: str) -> str:
@@ -178,13 +187,20 @@ class RemotePlace:
             digest.update(self.read(name, start, min(start + PIECE_BYTES, size)))
         return digest.hexdigest()
 
-    def names(self) -> dict[str, bool]:
-        """Every object below."""
-        found = self._asked(lambda: self.fs.find(self.root))
-        return {name.removeprefix(self.root).lstrip("/"): True for name in found}
+    def sizes(self) -> dict[str, int | None]:
+        """Every object below, in one listing."""
+        try:
+            found = self._asked(lambda: self.fs.find(self.root, detail=True))
+        except FileNotFoundError:
+            return {}
+        return {
+            name.removeprefix(self.root).lstrip("/"): int(info["size"])
+            for name, info in found.items()
+        }
 
     def _asked(self, request: Callable[[], Any]) -> Any:
-        self.requests += 1
+        with self._counting:
+            self.requests += 1
         with naming_remote_errors(self.text):
             return request()
 
@@ -202,3 +218,18 @@ def naming_remote_errors(url: str) -> Iterator[None]:
             f"{url}: the storage did not answer as expected ({text}). Check the address, your "
             "credentials and the network, then run the same command again."
         ) from error
+
+
+def traffic(place: Place, whole_bytes: int) -> str | None:
+    """What was read of a remote cache, in words; None of a local one.
+
+    Args:
+        place: of a cache that was used.
+        whole_bytes: size of the cache.
+    """
+    if not isinstance(place, RemotePlace):
+        return None
+    return (
+        f"read {place.text}: {place.requests:,} requests, {place.received_bytes / 1e6:.2f} MB of "
+        f"{whole_bytes / 1e6:.2f} MB"
+    )

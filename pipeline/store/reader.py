@@ -161,6 +161,18 @@ class TeacherCache:
         for layer in layers:
             self._column(layer)
 
+    def require_complete(self) -> None:
+        """Check that every file is there with its size, also those that are not going to be read.
+
+        Raises:
+            CacheCorruptError: names the first that is not.
+        """
+        there = self.place.sizes()
+        for name, size in self.manifest.sizes.items():
+            if there.get(name) != size:
+                found = "missing" if there.get(name) is None else f"{there[name]} bytes of {size}"
+                raise damaged(self.place, name, found)
+
     def _whole(self, split: str, name: str) -> Array:
         """A small array of a split, every shard checked."""
         import numpy as np

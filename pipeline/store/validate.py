@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pipeline.errors import CacheCorruptError
+from pipeline.errors import CacheCorruptError, CacheError
 from pipeline.store.format import (
     CLS,
     CLS_DTYPES,
     EXAMPLES,
+    FORMAT,
+    FORMAT_VERSION,
+    LARGEST_METADATA,
     METADATA,
+    ArraySpec,
     array_specs,
     shard_count,
+    shard_file,
     split_files,
 )
 from pipeline.store.place import require_inside
@@ -27,10 +33,17 @@ MOST_ROWS = 1 << 40
 MOST_LAYERS = 1 << 10
 LARGEST_HIDDEN = 1 << 16
 MOST_OUTPUTS = 1 << 16
-LARGEST_CHUNK_BYTES = 1 << 31  # decoded
 LEAST_ROW_BYTES = 16  # of the examples file: a row's digest alone
+LEAST_TOKEN_BYTES = 4
+MOST_ROW_BYTES, MOST_TOKEN_BYTES, MOST_OTHER_BYTES = 64, 16, 1 << 20  # of the examples file
+SMALL_BYTES = 1 << 26  # arrays of a split that may be any number of times their files
+MOST_EXPANSION = 256  # decoded bytes of an array by those of its files; a teacher's are about 1
+METRICS = ("accuracy", "f1", "matthews", "pearson", "spearman")
+TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")  # becomes the name of a folder
+HUB_ID = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][\w.-]{0,95}(/[A-Za-z0-9_][\w.-]{0,95})?", re.ASCII)
 SPLIT_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
-SURROGATE = re.compile("[\ud800-\udfff]")
+# control characters can rewrite a terminal; a lone surrogate cannot be written as UTF-8
+UNFIT = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 Check = Callable[[Any], bool]
@@ -40,8 +53,12 @@ def require_valid(content: Mapping[str, Any], where: str) -> None:
     """Check a parsed manifest whose fields are all there; raises CacheCorruptError."""
     try:
         problem = _problem(content)
-    except (TypeError, AttributeError, KeyError, IndexError, ValueError, OverflowError) as error:
-        problem = f"malformed ({type(error).__name__}: {error})"
+    except (TypeError, AttributeError, LookupError, ValueError, ArithmeticError) as error:
+        problem = f"{type(error).__name__}: {short(str(error))}"
+    except RecursionError:
+        problem = "nested too deeply"
+    except CacheError as error:
+        problem = str(error).removesuffix(".")
     if problem:
         raise CacheCorruptError(f"{where}: malformed manifest: {problem}.")
 
@@ -49,8 +66,8 @@ def require_valid(content: Mapping[str, Any], where: str) -> None:
 def _problem(content: Mapping[str, Any]) -> str | None:
     for name, check in FIELDS.items():
         if not check(content[name]):
-            return f"{name} is {_short(content[name])}"
-    for check_parts in (_layers, _chunk_size, _splits, _file_list, _arrays, _row_digests):
+            return f"{name} is {short(content[name])}"
+    for check_parts in (_task, _layers, _splits, _file_list, _arrays, _row_digests, _sizes):
         if problem := check_parts(content):
             return problem
     return None
@@ -62,12 +79,12 @@ def whole(low: int, high: int) -> Check:
 
 
 def _text(value: Any) -> bool:
-    # a lone surrogate is JSON, but cannot be written as UTF-8
-    return type(value) is str and len(value) <= 4096 and not SURROGATE.search(value)
+    return type(value) is str and len(value) <= 4096 and not UNFIT.search(value)
 
 
-def _sha256(value: Any) -> bool:
-    return type(value) is str and SHA256.fullmatch(value) is not None
+def form(pattern: re.Pattern[str]) -> Check:
+    """A text of a form."""
+    return lambda value: type(value) is str and pattern.fullmatch(value) is not None
 
 
 def _number(value: Any) -> bool:
@@ -109,6 +126,7 @@ def one_of(*values: Any) -> Check:
 
 
 _nothing = one_of(None)
+_sha256 = form(SHA256)
 _rows = whole(0, MOST_ROWS)
 _scores = map_of(map_of(_number))
 _error_of_layer = record(
@@ -119,11 +137,13 @@ _error_of_layer = record(
 )
 
 FIELDS: dict[str, Check] = {
+    "format": one_of(FORMAT),
+    "format_version": one_of(FORMAT_VERSION),
     "task": record(
         {
-            "name": _text,
+            "name": form(TASK_NAME),
             "label_names": list_of(_text, 0, MOST_OUTPUTS),
-            "metrics": list_of(_text, 1, 16),
+            "metrics": list_of(one_of(*METRICS), 1, 16),
             "text_columns": list_of(_text, 1, 2),
             "label_column": _text,
             "validation_splits": list_of(_text, 1, 16),
@@ -142,7 +162,7 @@ FIELDS: dict[str, Check] = {
                     {
                         "name": _text,
                         "digest": either(_text, _nothing),
-                        "hub_id": either(_text, _nothing),
+                        "hub_id": either(form(HUB_ID), _nothing),
                     }
                 ),
                 _nothing,
@@ -186,7 +206,7 @@ FIELDS: dict[str, Check] = {
     "arrays": map_of(
         record(
             {"shape": list_of(_rows, 2, 3), "dtype": _text},
-            {"layer_bytes": list_of(_rows, 1, MOST_LAYERS)},
+            {"layer_bytes": list_of(whole(1, MOST_ROWS), 1, MOST_LAYERS)},
         )
     ),
     "row_digests": map_of(
@@ -199,36 +219,63 @@ FIELDS: dict[str, Check] = {
 }
 
 
-def _layers(content: Mapping[str, Any]) -> str | None:
-    layers = content["layers"]
-    if layers != sorted(set(layers)) or layers[-1] > content["teacher"]["layers"]:
-        return f"layers is {_short(layers)} of a teacher with {content['teacher']['layers']}"
-    if set(content["measured_error"]["layers"]) != {str(layer) for layer in layers}:
-        return "measured_error is of other layers"
-    if content["outputs"] != (len(content["task"]["label_names"]) or 1):
-        return f"outputs is {content['outputs']}, the task has other labels"
+def _task(content: Mapping[str, Any]) -> str | None:
+    task, outputs = content["task"], content["outputs"]
+    labels, metrics = task["label_names"], set(task["metrics"])
+    if len(set(labels)) != len(labels):
+        return "task has a label twice"
+    if outputs != (len(labels) or 1):
+        return f"outputs is {outputs}, the task has other labels"
+    if metrics & {"pearson", "spearman"} if labels else metrics - {"pearson", "spearman"}:
+        return f"task has the metrics {short(task['metrics'])}, its labels do not fit"
+    if "f1" in metrics and len(labels) != 2:
+        return f"task has the metric f1 and {len(labels)} labels, expected 2"
+    if sorted(content["teacher"]["output_order"]) != [*range(outputs)]:
+        return f"teacher: output_order is {short(content['teacher']['output_order'])}"
+    if content["tokenizer"]["pad_id"] >= content["tokenizer"]["vocab_size"]:
+        return f"tokenizer: pad_id is {content['tokenizer']['pad_id']}, beyond its vocab_size"
     return None
 
 
-def _chunk_size(content: Mapping[str, Any]) -> str | None:
-    spec = array_specs(rows=1, **shape_of(content))[CLS]
-    if spec.chunk_bytes > LARGEST_CHUNK_BYTES:
-        return f"shard_rows is {content['shard_rows']:,}: a chunk takes {spec.chunk_bytes:,} bytes"
+def _layers(content: Mapping[str, Any]) -> str | None:
+    layers = content["layers"]
+    if layers != sorted(set(layers)) or layers[-1] > content["teacher"]["layers"]:
+        return f"layers is {short(layers)} of a teacher with {content['teacher']['layers']}"
+    if set(content["measured_error"]["layers"]) != {str(layer) for layer in layers}:
+        return "measured_error is of other layers"
     return None
 
 
 def _splits(content: Mapping[str, Any]) -> str | None:
-    """Counts that the bytes of the tokens can hold, before anything is sized by them."""
+    """Counts that fit each other, and the bytes of the tokens, before anything is sized by them."""
     if not content["splits"]:
         return "it has no splits"
     for name, split in content["splits"].items():
         if not SPLIT_NAME.fullmatch(name):
-            return f"splits has the name {name!r}"
-        if split["labelled_rows"] > split["rows"]:
+            return f"splits has the name {short(name)}"
+        rows, tokens = split["rows"], split["tokens"]
+        if split["labelled_rows"] > rows:
             return f"splits: {name} has more labelled rows than rows"
         entry = content["files"].get(f"{name}/{EXAMPLES}")
-        if entry is None or entry["size"] < LEAST_ROW_BYTES * split["rows"]:
-            return f"splits: {name} cannot hold {split['rows']:,} rows"
+        least = LEAST_ROW_BYTES * rows + LEAST_TOKEN_BYTES * tokens
+        most = MOST_ROW_BYTES * rows + MOST_TOKEN_BYTES * tokens + MOST_OTHER_BYTES
+        if entry is None or not least <= entry["size"] <= most:
+            return f"splits: {name}/{EXAMPLES} cannot hold {rows:,} rows of {tokens:,} tokens"
+        if not rows <= tokens <= rows * content["max_length"]:
+            return f"splits: {name} has {rows:,} rows of {tokens:,} tokens"
+        if problem := _histogram(split):
+            return f"splits: {name} has {problem}"
+    return None
+
+
+def _histogram(split: Mapping[str, Any]) -> str | None:
+    """Its bins are powers of two and hold all rows."""
+    bins = split["length_histogram"]
+    known = {str(1 << power) for power in range(25)}
+    if odd := bins.keys() - known:
+        return f"a length histogram with the bin {short(min(odd))}"
+    if sum(bins.values()) != split["rows"]:
+        return "a length histogram of other rows"
     return None
 
 
@@ -236,7 +283,10 @@ def _file_list(content: Mapping[str, Any]) -> str | None:
     """The files are those of the splits, and no others."""
     files = content["files"]
     for name in files:
-        require_inside(name, "files")
+        try:
+            require_inside(name, "files")
+        except CacheCorruptError:
+            return f"files has the name {short(name)}"
     shard_rows, dtype = content["shard_rows"], content["dtype"]
     arrays = 3 if dtype == "int8" else 2
     expected = 1  # counted first: a made-up number of rows must not become a list
@@ -281,6 +331,36 @@ def _row_digests(content: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _sizes(content: Mapping[str, Any]) -> str | None:
+    """Sizes that the files can have; the arrays then take memory that the files account for."""
+    files, shard_rows = content["files"], content["shard_rows"]
+    for name, entry in files.items():
+        if name.endswith(METADATA) and entry["size"] > LARGEST_METADATA:
+            return f"files: {name} has {entry['size']:,} bytes"
+    for split, info in content["splits"].items():
+        shards = range(shard_count(info["rows"], shard_rows))
+        for spec in array_specs(rows=info["rows"], **shape_of(content)).values():
+            names = [shard_file(split, spec.name, shard) for shard in shards]
+            sizes = [files[name]["size"] for name in names]
+            for name, size in zip(names, sizes, strict=True):
+                if not spec.index_bytes < size <= spec.most_file_bytes:
+                    return f"files: {name} cannot have {size:,} bytes"
+            if problem := _volume(content, f"{split}/{spec.name}", spec, sizes):
+                return problem
+    return None
+
+
+def _volume(content: Mapping[str, Any], path: str, spec: ArraySpec, sizes: list[int]) -> str | None:
+    total = sum(sizes)
+    if spec.raw_bytes > max(SMALL_BYTES, MOST_EXPANSION * total):
+        return f"arrays: {path} takes {spec.raw_bytes:,} bytes, its files hold {total:,}"
+    if spec.name == CLS:
+        chunks = total - len(sizes) * spec.index_bytes
+        if sum(content["arrays"][path]["layer_bytes"]) != chunks:
+            return f"arrays: {path} has a layer_bytes that is not that of its files"
+    return None
+
+
 def shape_of(content: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `array_specs` but the rows."""
     return {
@@ -292,6 +372,6 @@ def shape_of(content: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."
+def short(value: object) -> str:
+    """One short line, whatever the value is."""
+    return reprlib.repr(value).encode("ascii", "backslashreplace").decode()[:60]

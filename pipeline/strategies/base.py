@@ -80,8 +80,8 @@ class Strategy(nn.Module):
         s = self.shapes
         if self.teacher_layers and s.student_hidden != s.teacher_hidden and not self.params.project:
             raise CacheMismatchError(
-                f"--init {where}: its hidden size is {s.student_hidden}, the cached [CLS] vectors have "
-                f"{s.teacher_hidden} ({cache}); start from an encoder of that width, pass "
+                f"--init {where}: its hidden size is {s.student_hidden}, the cached [CLS] vectors "
+                f"have {s.teacher_hidden} ({cache}); start from an encoder of that width, pass "
                 "--project to learn a projection between the two, or use --strategy kd."
             )
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from stages.cache.build import build
+from stages.cache.copy import copy
+from stages.cache.diff import diff
+from stages.cache.export import export
 from stages.cache.look import info, verify
 from stages.cache.merge import merge
+from stages.cache.probe import probe
 from stages.cli import commands
 
 
@@ -13,5 +17,5 @@ def cli() -> None:
     """The group."""
 
 
-for command in (build, info, verify, merge):
+for command in (build, copy, info, verify, diff, export, merge, probe):
     cli.add_command(command)

@@ -7,8 +7,13 @@ from typing import Any
 
 import click
 
+from pipeline.store.describe import derive, length_bins, split_order
+from pipeline.store.format import CLS, EXAMPLES, METADATA
+from stages.cache.tables import bar, facts, percent, size_text, table
 from stages.cache.words import layers_text
 from stages.cli import cache_argument, emit, json_option, progress
+
+FILE_KINDS = {EXAMPLES: "examples", METADATA: "metadata"}
 
 
 @click.command()
@@ -17,6 +22,9 @@ from stages.cli import cache_argument, emit, json_option, progress
 def info(cache: str, as_json: bool) -> None:
     """Say what a cache is, from its manifest alone.
 
+    CACHE is a folder or a URL. --json prints the manifest, and under `derived` what follows from
+    it: sizes in bytes, shares and ratios.
+
     \b
     Example:
       pkd-cache info data/rte.zarr
@@ -24,44 +32,121 @@ def info(cache: str, as_json: bool) -> None:
     from pipeline.store.manifest import read_manifest
 
     manifest = read_manifest(cache)
-    emit(manifest.to_dict(), as_json, _info_text(cache, manifest))
+    derived = derive(manifest)
+    result = manifest.to_dict() | {"derived": derived}
+    emit(result, as_json, _info_text(cache, manifest, derived))
 
 
-def _info_text(cache: str, manifest: Any) -> str:
-    m = manifest
+def _info_text(cache: str, manifest: Any, derived: dict[str, Any]) -> str:
+    parts = [
+        facts(_facts(cache, manifest, derived)),
+        _splits_table(manifest, derived),
+        _lengths_table(manifest),
+        _layers_table(manifest, derived),
+        facts(_identity(manifest)),
+    ]
+    return "\n\n".join("\n".join(part) for part in parts)
+
+
+def _facts(cache: str, m: Any, derived: dict[str, Any]) -> list[tuple[str, str]]:
     labels = ", ".join(m.task["label_names"]) or "a number"
     base = (m.teacher.get("base") or {}).get("name", "unknown")
-    rows = [
+    made_from = f"{m.teacher['parameters']:,} parameters, started from {base}"
+    raw, ratio = size_text(derived["raw_bytes"]), derived["ratio"]
+    return [
         ("cache", cache),
         ("format", f"version {m.format_version}"),
         ("task", f"{m.task['name']}; labels {labels}; metric {m.task['metrics'][0]}"),
-        ("teacher", f"{m.teacher['name']}, {m.teacher['layers']} layers, started from {base}"),
-        ("", m.teacher["digest"]),
+        ("teacher", f"{m.teacher['name']}, {m.teacher['layers']} layers, {made_from}"),
         ("tokenizer", f"{m.tokenizer['name']}, {m.tokenizer['vocab_size']:,} tokens"),
         ("max length", f"{m.max_length} tokens"),
         (
             "layers",
             f"{layers_text(m.layers)} x {m.hidden_size}, {m.dtype}, computed in {m.compute}",
         ),
-        ("size", f"{m.total_bytes / 1e6:.1f} MB in {len(m.files)} files"),
+        ("size", f"{size_text(m.total_bytes)} in {len(m.files)} files"),
+        ("compression", f"ratio {ratio:.2f}, of {raw} of vectors and logits"),
         ("largest error", _error_text(m.measured_error)),
-        ("cache id", m.cache_id),
-        ("content", m.content_digest),
+        ("reused", _reused_text(m.reused)),
+        ("libraries", ", ".join(f"{n} {v}" for n, v in sorted(m.versions.items())) or "unknown"),
     ]
-    lines = [f"{name:<14} {value}" for name, value in rows]
-    for split, each in m.splits.items():
-        scores = m.teacher["scores"].get(split, {})
-        text = ", ".join(f"{metric} {value:.4f}" for metric, value in scores.items())
-        lines.append(
-            f"{split:<14} {each.rows:,} rows ({each.labelled_rows:,} labelled), "
-            f"{each.tokens / max(each.rows, 1):.1f} tokens a row" + (f"; {text}" if text else "")
-        )
-    return "\n".join(lines)
 
 
 def _error_text(error: dict[str, Any]) -> str:
     worst = max(each["relative_l2_max"] for each in error["layers"].values())
-    return f"{worst:.2g} of a [CLS] vector's length (measured on {error['rows']} rows)"
+    return (
+        f"{worst:.2g} of a [CLS] vector's length, {error['logits_abs_max']:.2g} of a logit "
+        f"(measured on {error['rows']:,} rows)"
+    )
+
+
+def _reused_text(reused: dict[str, Any]) -> str:
+    if not reused["rows"]:
+        return "no rows of an earlier cache"
+    return f"{reused['rows']:,} rows of the cache with content {reused['content_digest']}"
+
+
+def _splits_table(m: Any, derived: dict[str, Any]) -> list[str]:
+    rows = [["split", "rows", "labelled", "tokens", "a row", "agrees", "teacher's scores"]]
+    for name in split_order(m.splits):
+        split, agreement = m.splits[name], m.teacher["agreement"].get(name)
+        rows.append(
+            [
+                name,
+                f"{split.rows:,}",
+                f"{split.labelled_rows:,}",
+                f"{split.tokens:,}",
+                f"{derived['splits'][name]['mean_tokens']:.1f}",
+                "-" if agreement is None else percent(agreement),
+                _scores_text(m.teacher["scores"].get(name, {}), m.task["metrics"]) or "-",
+            ]
+        )
+    return table(rows, left=(0, 6))
+
+
+def _scores_text(scores: dict[str, float], metrics: list[str]) -> str:
+    """The task's main metric first, as tables of results have it."""
+    names = [*(name for name in metrics if name in scores), *sorted({*scores} - {*metrics})]
+    return ", ".join(f"{name} {scores[name]:.4f}" for name in names)
+
+
+def _lengths_table(m: Any) -> list[str]:
+    """Rows by length in tokens, all splits beside each other, with a bar for their sum."""
+    names, bins = split_order(m.splits), length_bins(m)
+    totals = {label: sum(of_split.values()) for label, of_split in bins.items()}
+    largest = max(totals.values(), default=0)
+    rows = [["tokens", *names, "rows of that length"]]
+    for label, of_split in bins.items():
+        counts = [f"{of_split.get(name, 0):,}" for name in names]
+        rows.append([label, *counts, bar(totals[label], largest)])
+    return table(rows, left=(0, len(names) + 1))
+
+
+def _layers_table(m: Any, derived: dict[str, Any]) -> list[str]:
+    """What is stored: bytes on disk, and how exact the vectors are."""
+    errors = ("relative_l2_max", "relative_l2_mean", "cosine_distance_max", "cosine_distance_mean")
+    header = ["layer", "on disk", "share", "ratio", "L2 error: max", "mean", "cosine: max", "mean"]
+    rows: list[list[str]] = [header]
+    for layer, found in derived["layers"].items():
+        error = m.measured_error["layers"][layer]
+        size = [size_text(found["bytes"]), percent(found["share"]), f"{found['ratio']:.2f}"]
+        rows.append([layer, *size, *(f"{error[name]:.1e}" for name in errors)])
+    other = dict(derived["parts"])
+    other["shard indexes"] = other.pop(CLS) - sum(e["bytes"] for e in derived["layers"].values())
+    for name, size_bytes in other.items():
+        share = percent(size_bytes / m.total_bytes)
+        rows.append([FILE_KINDS.get(name) or name, size_text(size_bytes), share, *[""] * 5])
+    return table(rows)
+
+
+def _identity(m: Any) -> list[tuple[str, str]]:
+    return [
+        ("teacher", m.teacher["digest"]),
+        ("tokenizer", m.tokenizer["digest"]),
+        ("data", m.data_digest),
+        ("cache id", m.cache_id),
+        ("content", m.content_digest),
+    ]
 
 
 @click.command()
