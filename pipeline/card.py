@@ -28,11 +28,14 @@ def student_card(record: dict[str, Any]) -> str:
             "|---|---|---|",
             *_score_rows(record["scores"], teacher.get("scores") or {}),
             f"| layers | {layers} | {record['teacher_layers']} |",
+            f"| block passes | {record['block_passes']} | {record['teacher_layers']} |",
             f"| parameters | {_count(record['parameters'])} | {_count(teacher['parameters'])} |",
+            *_sharing(record),
             "",
             "## How it was trained",
             "",
-            f"* Started from the first {layers} layers of `{record['init']['name']}`.",
+            f"* Started from {_start(record)}.",
+            *_pretraining(record["pretrain"]),
             f"* Layers matched (student <- teacher): {_layer_map(record['layer_map'])}.",
             f"* Data: {record['train_rows']:,} rows, {record['labelled_rows']:,} of them labelled,",
             f"  of at most {record['max_length']} tokens.",
@@ -56,6 +59,43 @@ def student_card(record: dict[str, Any]) -> str:
             "",
         ]
     )
+
+
+def _sharing(record: dict[str, Any]) -> list[str]:
+    """What `--share` makes of size and compute; [] without it."""
+    if record["share"] == "none":
+        return []
+    return [
+        f"| parameters in this folder | {_count(record['parameters_expanded'])} | |",
+        "",
+        f"Its layers are shared (`{record['share']}`): an input goes through blocks",
+        f"{', '.join(str(block) for block in record['passes'])}. The parameters that were trained",
+        f"are those of {record['student_layers']} blocks, the compute is that of",
+        f"{record['block_passes']}; this folder holds a plain model, in which they are copied.",
+    ]
+
+
+def _start(record: dict[str, Any]) -> str:
+    name, layers = record["init"]["name"], record["start_layers"]
+    match record["params"]["init_layers"]:
+        case "random":
+            return f"random weights, with the configuration of `{name}`"
+        case "alternate":
+            return f"layers {', '.join(str(layer) for layer in layers)} of `{name}`"
+        case "teacher":
+            head = "" if record["pretrain"] else " and the head"
+            return f"the first {len(layers)} layers{head} of the teacher itself, `{name}`"
+    return f"the first {len(layers)} layers of `{name}`"
+
+
+def _pretraining(found: dict[str, Any] | None) -> list[str]:
+    if found is None:
+        return []
+    labels = ", ".join(f"{rows:,} {name}" for name, rows in found["labels"].items())
+    return [
+        f"* Pretrained (`{found['kind']}`, {found['epochs']} epochs) on what the teacher does with",
+        f"  a training row: {labels}.",
+    ]
 
 
 def _score_rows(scores: dict[str, Any], teacher: dict[str, Any]) -> list[str]:

@@ -1,9 +1,13 @@
-"""Stage two: train a student from a cache alone. No teacher is loaded, no file of one opened."""
+"""Stage two: train a student from a cache alone.
+
+No teacher is loaded, no file of one opened, but with `--init-layers teacher`, which starts from it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,14 +18,17 @@ from pipeline.card import student_card
 from pipeline.devices import pick_device
 from pipeline.errors import CacheMismatchError, ParamsError
 from pipeline.losses import Objective
-from pipeline.models import Init, build_classifier, identify_init, load_config, load_tokenizer
+from pipeline.models import Init, identify_init, load_tokenizer
 from pipeline.params import StudentParams
+from pipeline.ptp import Lesson, make_lesson, pretrain, require_lesson, take_over, task_of
 from pipeline.runs import finished_record, identifying
 from pipeline.session import Session, run_session
+from pipeline.sharing import expanded_parameters, passes
 from pipeline.store.manifest import Manifest
 from pipeline.store.reader import TeacherCache
 from pipeline.strategies import make_strategy
 from pipeline.strategies.base import Shapes, Strategy
+from pipeline.student_init import Start, build_student, settle_start
 from pipeline.targets import CachedTargets, controlled, load_targets
 from pipeline.tasks import Task
 from pipeline.terms import DistillationTerms
@@ -35,35 +42,39 @@ class Recipe:
     """What a run distils: settled before anything large is loaded."""
 
     task: Task
+    start: Start
     strategy: Strategy
     objective: Objective
-    init: str
 
 
 def settle(manifest: Manifest, params: StudentParams, where: str) -> Recipe:
     """Check that a cache can give what the parameters ask for.
 
     Raises:
-        ParamsError: a strategy that does not fit, or no encoder to start from.
+        ParamsError: options that contradict each other or the task, or no encoder to start from.
+        ModelError: an encoder that does not fit.
         CacheMismatchError: a layer that is not cached, or vectors of another width.
     """
-    init = params.init or _recorded_base(manifest)
+    require_lesson(manifest, params, where)
+    start = settle_start(params.init or _recorded_base(manifest, params), manifest, params)
     shapes = Shapes(
         teacher_layers=manifest.teacher["layers"],
-        student_layers=params.student_layers,
+        student_layers=start.passes,
         teacher_hidden=manifest.hidden_size,
-        student_hidden=load_config(init).hidden_size,
+        student_hidden=start.hidden_size,
         rows=manifest.splits["train"].rows,
         classes=manifest.outputs,
     )
-    strategy = make_strategy(shapes, params)
+    projects = params.project or params.hidden_size is not None
+    torch.manual_seed(params.seed)  # of what the strategy learns
+    strategy = make_strategy(shapes, replace(params, project=projects))
     _require_layers(manifest, strategy, params.strategy, where)
-    strategy.require_width(init, where)
+    strategy.require_width(start.init, where)
     return Recipe(
         task=Task.from_dict(manifest.task),
+        start=start,
         strategy=strategy,
         objective=objective_of(params, strategy),
-        init=init,
     )
 
 
@@ -93,7 +104,11 @@ def _text(layers: Any) -> str:
     return ",".join(str(layer) for layer in layers)
 
 
-def _recorded_base(manifest: Manifest) -> str:
+def _recorded_base(manifest: Manifest, params: StudentParams) -> str:
+    if params.init_layers == "teacher":
+        raise ParamsError(
+            f"--init-layers teacher: name the folder of {manifest.teacher['name']} with --init."
+        )
     base = manifest.teacher.get("base") or {}
     if hub_id := base.get("hub_id"):
         return str(hub_id)
@@ -112,7 +127,10 @@ def fit_student(
     sources: dict[str, str],
     resume: bool = False,
     overwrite: bool = False,
+    on_cache: Callable[[TeacherCache], None] = lambda _: None,
     on_step: Callable[[StepLog], None] = lambda _: None,
+    on_lesson: Callable[[Lesson], None] = lambda _: None,
+    on_pretrain_step: Callable[[StepLog], None] = lambda _: None,
 ) -> tuple[Path, dict[str, Any]]:
     """Train one student.
 
@@ -123,7 +141,10 @@ def fit_student(
         sources: where each parameter came from, for the record.
         resume: go on from a checkpoint of the same run.
         overwrite: replace a student that came from other inputs.
+        on_cache: told of the opened cache.
         on_step: told of steps.
+        on_lesson: told of the labels of `params.pretrain`, before they are learned.
+        on_pretrain_step: told of its steps.
 
     Returns:
         The folder, and the record in its `run.json`; with "existed": True when there was nothing to
@@ -133,26 +154,27 @@ def fit_student(
         CacheError and its kin, ParamsError, ModelError, OutputExistsError, TrainingError.
     """
     cache = TeacherCache.open(cache_path)
+    cache.require_complete()
+    on_cache(cache)
     manifest = cache.manifest
     recipe = settle(manifest, params, str(cache_path))
     out = out or default_folder(recipe.task, params)
     device = pick_device(params.device)
-    init = identify_init(recipe.init)
+    init = identify_init(recipe.start.init)
     identity = identity_of(manifest, init, params)
     if record := finished_record(out, RUN_RECORD, identity, overwrite=overwrite):
         return out, record | {"existed": True}
-    tokenizer = load_tokenizer(recipe.init)
-    require_tokenizer(manifest, tokenizer, recipe.init)
-    model = build_classifier(
-        recipe.init,
-        recipe.task,
-        layers=params.student_layers,
-        seed=params.seed,
-        dropout=params.dropout,
-    ).to(device)
+    tokenizer = load_tokenizer(recipe.start.init)
+    require_tokenizer(manifest, tokenizer, recipe.start.init)
+    model = new_student(recipe.start, recipe.task, params).to(device)
     rows = load_rows(cache, "train", device)
     splits = {name: load_rows(cache, name, device) for name in recipe.task.validation_splits}
     targets = _targets(cache, recipe, params, rows)
+    before = None
+    if params.pretrain != "none":
+        lesson = make_lesson(cache, params, rows, splits)
+        on_lesson(lesson)
+        before = partial(_pretrained, model, recipe, lesson, params, on_pretrain_step)
     session = Session(
         out=out,
         record_name=RUN_RECORD,
@@ -166,10 +188,33 @@ def fit_student(
         splits=splits,
         terms=DistillationTerms(model, recipe.objective, targets, recipe.strategy),
         described=describe_recipe(manifest, recipe, params, sources, init, cache_path)
-        | {"name": out.name},
+        | {"name": out.name, "parameters_expanded": expanded_parameters(model)},
+        before=before,
         card=student_card,
     )
     return out, run_session(session, resume=resume, on_step=on_step)
+
+
+def new_student(start: Start, task: Task, params: StudentParams) -> Any:
+    """A student before distillation; after `--pretrain` its head is a new one."""
+    new_head = params.pretrain != "none"
+    return build_student(start, task, seed=params.seed, dropout=params.dropout, new_head=new_head)
+
+
+def _pretrained(
+    model: Any,
+    recipe: Recipe,
+    lesson: Lesson,
+    params: StudentParams,
+    on_step: Callable[[StepLog], None],
+    state: Path,
+) -> dict[str, Any]:
+    """Let a student of another head learn the lesson, and `model` start from its encoder."""
+    task, device = task_of(lesson.kind, recipe.task), lesson.train.ids_T.device
+    pupil = new_student(recipe.start, task, params).to(device)
+    record = pretrain(pupil, lesson, task, params, state, device=device, on_step=on_step)
+    take_over(model, pupil)
+    return {"pretrain": record}
 
 
 def _targets(
@@ -186,7 +231,9 @@ def _targets(
 def default_folder(task: Task, params: StudentParams) -> Path:
     """Where a student goes when nothing is said."""
     strategy = params.strategy.replace(",", "_").replace(":", "-")
-    return Path(f"data/students/{task.name}-{strategy}-{params.student_layers}-s{params.seed}")
+    kinds = [kind for kind in (params.share, params.pretrain) if kind != "none"]
+    parts = [task.name, strategy, str(params.student_layers), *kinds, f"s{params.seed}"]
+    return Path("data/students") / "-".join(parts)
 
 
 def identity_of(manifest: Manifest, init: Init, params: StudentParams) -> dict[str, Any]:
@@ -232,6 +279,11 @@ def describe_recipe(
         "layer_map": [list(pair) for pair in recipe.strategy.pairs],
         "teacher_layers_read": list(recipe.strategy.teacher_layers),
         "student_layers": params.student_layers,
+        "share": params.share,
+        "passes": list(passes(params.student_layers, params.share)),
+        "block_passes": recipe.start.passes,
+        "start_layers": list(recipe.start.layers),
+        "pretrain": None,
         "teacher_layers": manifest.teacher["layers"],
         "seed": params.seed,
         "params": asdict(replace(params, init=init.name)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ def quiet_libraries() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     hub_logging.set_verbosity_error()
+    # at every checkpoint of a student that shares its layers it tells that it stores them once
+    getLogger("accelerate.utils.other").setLevel(ERROR)
 
 
 def is_hub_id(name: str) -> bool:
@@ -138,15 +141,40 @@ def build_classifier(
     Raises:
         ModelError: not found, or fewer blocks than asked for.
     """
-    from transformers import AutoModel, AutoModelForSequenceClassification
-
-    quiet_libraries()
-    config = load_config(name)
+    config = classifier_config(name, task, dropout)
     _cut(config, name, layers)
+    torch.manual_seed(seed)
+    encoder = load_encoder(name, config)
+    model = new_classifier(config)
+    model.base_model.load_state_dict(encoder.state_dict(), strict=False)
+    return model
+
+
+def classifier_config(name: str, task: Task, dropout: float | None) -> Any:
+    """A checkpoint's configuration with the task's labels and, unless None, another dropout."""
+    config = load_config(name)
     _name_labels(config, task)
     if dropout is not None:
         _set_dropout(config, dropout)
-    torch.manual_seed(seed)
+    return config
+
+
+def new_classifier(config: Any) -> Any:
+    """A classifier of a configuration with random weights, float32, in train mode."""
+    from transformers import AutoModelForSequenceClassification
+
+    return AutoModelForSequenceClassification.from_config(config, dtype=torch.float32).train()
+
+
+def load_encoder(name: str, config: Any) -> Any:
+    """A pretrained encoder without a head, as deep as `config` says, float32.
+
+    Raises:
+        ModelError: it cannot be loaded, or lacks weights that the configuration asks for.
+    """
+    from transformers import AutoModel
+
+    quiet_libraries()
     encoder, info = _loaded(
         "model",
         AutoModel.from_pretrained,
@@ -156,9 +184,7 @@ def build_classifier(
         output_loading_info=True,
     )
     _require_pretrained(name, info)
-    model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
-    model.base_model.load_state_dict(encoder.state_dict(), strict=False)
-    return model.train()
+    return encoder
 
 
 def require_length(max_length: int, config: Any, name: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pipeline.errors import ParamsError, did_you_mean
+from pipeline.presets import load_preset
 from pipeline.tasks import BUILT_IN
 
 PARAMS_FILE = Path("params.yaml")
@@ -51,6 +52,12 @@ class DataParams:
         None, "Keep only this many training rows, drawn with --seed.", at_least=1
     )
     seed: int = option(0, "Seed of the draw, and of the demo's grammar.", at_least=0)
+    unlabelled: str | None = option(
+        None, "Files of further training rows, whose labels are not used; separated by commas."
+    )
+    max_labelled_samples: int | None = option(
+        None, "Hide the labels of all training rows but this many, drawn with --seed.", at_least=1
+    )
     train_rows: int = option(8000, "Training rows of the demo task.", at_least=2)
     validation_rows: int = option(1000, "Validation rows of the demo task.", at_least=2)
     test_rows: int = option(500, "Test rows of the demo task.", at_least=2)
@@ -85,6 +92,9 @@ class BaseParams:
 class FitParams:
     """What teacher and student training share."""
 
+    preset: str | None = option(
+        None, "A named bundle of parameters: pkd2019, bert-emd. Beats params.yaml; flags beat it."
+    )
     init: str | None = option(None, "Pretrained encoder to start from: a hub id or a folder.")
     epochs: int = option(4, "Passes over the training rows.", at_least=1)
     batch_size: int = option(32, "Rows per optimizer step.", at_least=1)
@@ -157,6 +167,35 @@ class StudentParams(FitParams):
         None, "The last student layer learns this teacher layer; of skip and its kin.", at_least=1
     )
     student_layers: int = option(3, "Transformer blocks of the student.", at_least=1)
+    init_layers: str = option(
+        "first",
+        "Layers that the student starts from: the first of --init, alternate (every N/M-th), of "
+        "the teacher (--init is its folder; its head too), or random weights.",
+        choices=("first", "alternate", "teacher", "random"),
+    )
+    hidden_size: int | None = option(
+        None,
+        "Another width than that of --init, with --init-layers random; --project is implied.",
+        at_least=1,
+    )
+    share: str = option(
+        "none",
+        "Pea-KD: run the blocks twice with the same parameters (of six and more the top three), "
+        "sps with query and key swapped, sps1 without.",
+        choices=("none", "sps", "sps1"),
+    )
+    pretrain: str = option(
+        "none",
+        "Pea-KD: learn first whether the teacher is right and confident (ptp), right (ptp1), "
+        "confident (ptp2).",
+        choices=("none", "ptp", "ptp1", "ptp2"),
+    )
+    pretrain_epochs: int = option(3, "Passes over the training rows in --pretrain.", at_least=1)
+    ptp_thresholds: str = option(
+        "median",
+        "Confident is above: the median of correct and of wrong rows, one number, or two such as "
+        "0.8,0.6.",
+    )
     alpha: float = option(0.5, "Weight of KD; 1 - alpha weighs CE.", at_least=0, at_most=1)
     beta: float = option(100.0, "Weight of the patient term.", at_least=0)
     temperature: float = option(10.0, "Softmax temperature T of KD.", above=0)
@@ -236,7 +275,7 @@ def resolve(
 
     Returns:
         The dataclass instance, and the source of each value: "default", "params.yaml: student",
-        "params.yaml: student.tasks.rte" or "flag".
+        "params.yaml: student.tasks.rte", "preset pkd2019" or "flag"; each beats those before it.
 
     Raises:
         ParamsError: unknown key, wrong type, or a value out of range; names the file and the key.
@@ -248,6 +287,10 @@ def resolve(
         for key, value in given.items():
             values[key] = _parsed(kind, key, value, place)
             sources[key] = place
+    if preset := flags.get("preset") or values.get("preset"):
+        for key, value in load_preset(preset).values(section, task).items():
+            values[key] = _parsed(kind, key, value, f"preset {preset}")
+            sources[key] = f"preset {preset}"
     for key, value in flags.items():
         if value is not None:
             values[key] = _parsed(kind, key, value, "flag")
@@ -359,7 +402,7 @@ def _reread(kind: type[Any], value: object) -> object:
             return value
         case "str", list():  # `layers: [4, 8]` reads well
             return ",".join(str(each) for each in value)
-        case "str", int():
+        case "str", int() | float():
             return str(value)
         case "float", int():
             return float(value)

@@ -13,11 +13,14 @@ from pipeline.batches import Rows
 from pipeline.devices import pick_precision
 from pipeline.evaluate import evaluate
 from pipeline.files import naming_full_disk, write_json
-from pipeline.live import logbook
+from pipeline.live import Logbook, logbook
 from pipeline.params import FitParams
-from pipeline.runs import describe_result, training_run
+from pipeline.runs import Run, describe_result, training_run
+from pipeline.sharing import unshared
 from pipeline.tasks import Task
 from pipeline.training import Progress, StepLog, Terms, checkpoint_step, train
+
+BEFORE = "before"  # checkpoints of what comes before the run, in its state folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,9 @@ class Session:
     terms: Terms
     described: dict[str, Any]
     """The part of the record that is known before training."""
+    before: Callable[[Path], dict[str, Any]] | None = None
+    """Prepares the model before training and tells the record of it; called with a folder for its
+    checkpoints, again after a resume."""
     card: Callable[[dict[str, Any]], str] | None = None
     """Makes a model card of the record."""
 
@@ -59,31 +65,36 @@ def run_session(
         training_run(s.out, s.identity, resume=resume) as run,
         logbook(run.folder, resume_at=checkpoint_step(run.state) if run.resumed else None) as log,
     ):
-
-        def told(entry: StepLog) -> None:
-            log.on_step(entry)
-            on_step(entry)
-
-        progress = train(
-            s.model,
-            s.rows,
-            s.terms,
-            lambda: evaluate(s.model, s.task, s.splits, s.params.eval_batch_size),
-            s.params,
-            run.state,
-            device=s.device,
-            resume=run.resumed,
-            on_step=told,
-            on_epoch=log.on_epoch,
-        )
+        before = s.before(run.state / BEFORE) if s.before else {}
+        progress = _train(s, run, log, on_step)
         with naming_full_disk(run.folder):
-            s.model.save_pretrained(run.folder)
+            unshared(s.model).save_pretrained(run.folder)
             s.tokenizer.save_pretrained(run.folder)
-        record = s.described | _outcome(s, progress) | describe_result(s.model, run.folder)
+        outcome = _outcome(s, progress) | describe_result(s.model, run.folder)
+        record = s.described | before | outcome
         write_json(run.folder / s.record_name, record)
         if s.card:
             (run.folder / "README.md").write_text(s.card(record), "utf-8")
     return record
+
+
+def _train(s: Session, run: Run, log: Logbook, on_step: Callable[[StepLog], None]) -> Progress:
+    def told(entry: StepLog) -> None:
+        log.on_step(entry)
+        on_step(entry)
+
+    return train(
+        s.model,
+        s.rows,
+        s.terms,
+        lambda: evaluate(s.model, s.task, s.splits, s.params.eval_batch_size),
+        s.params,
+        run.state,
+        device=s.device,
+        resume=run.resumed,
+        on_step=told,
+        on_epoch=log.on_epoch,
+    )
 
 
 def _outcome(s: Session, progress: Progress) -> dict[str, Any]:

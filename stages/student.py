@@ -61,7 +61,10 @@ def fit(
     note(f"student for {task} from {cache}")
     values, sources = resolve("student", flags, task)
     from pipeline.fit_student import fit_student
+    from pipeline.store.place import traffic
 
+    name = f"{task} {values.strategy}"
+    opened: list[Any] = []
     with progress() as tick:
         folder, record = fit_student(
             cache_path=cache,
@@ -70,11 +73,31 @@ def fit(
             sources=sources,
             resume=resume,
             overwrite=overwrite,
-            on_step=_with_shares(step_ticks(tick, f"{task} {values.strategy}")),
+            on_cache=opened.append,
+            on_step=_with_shares(step_ticks(tick, name)),
+            on_lesson=_tell_lesson,
+            on_pretrain_step=step_ticks(tick, f"{name}, {values.pretrain}"),
         )
+    if read := traffic(opened[0].place, manifest.total_bytes):
+        note(read)
     if record.get("existed"):
         note(f"{folder}: made from the same inputs already; nothing to do.")
     emit(record, as_json, _summary(folder, record))
+
+
+def _tell_lesson(lesson: Any) -> None:
+    """The labels of --pretrain and how many rows have each."""
+    right, wrong = lesson.thresholds
+    note(
+        f"  {lesson.kind}: the teacher is right on {lesson.teacher_accuracy:.1%} of its training "
+        f"rows; confident is above {right:.6g} (correct) and {wrong:.6g} (wrong)"
+    )
+    counts = lesson.histogram
+    total = sum(counts.values())
+    for name, rows in counts.items():
+        note(f"  {name:<18} {rows:>9,} rows {rows / total:>7.1%}")
+    if lesson.warning:
+        note(f"  warning: {lesson.warning}")
 
 
 SHARE_WARNING = 0.9
@@ -135,6 +158,13 @@ def _summary(folder: Path, record: dict[str, Any]) -> str:
             f"{record['seconds']:.0f} s"
         ),
     ]
+    if record.get("share", "none") != "none":
+        lines.append(
+            f"  {record['share']}: {record['block_passes']} block passes; "
+            f"{record['parameters_expanded'] / 1e6:.1f} M parameters as saved"
+        )
+    if found := record.get("pretrain"):
+        lines.append(f"  {found['kind']} before that: {found['seconds']:.0f} s")
     teacher = record["teacher"].get("scores") or {}
     for split, scores in record["scores"].items():
         text = ", ".join(

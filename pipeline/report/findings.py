@@ -11,8 +11,8 @@ from pipeline.report.similarity import LayerSimilarity
 from pipeline.report.speed import Speed
 from pipeline.report.tables import Group
 
-SizeKey = tuple[int, int]
-"""Student layers and parameters: students of one size share one measured speed."""
+SizeKey = tuple[int, int, int]
+"""Student layers, block passes and parameters: such students share one measured speed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,4 +63,4 @@ class TaskFindings:
 
 def size_key(run: StudentRun) -> SizeKey:
     """What decides a student's speed."""
-    return run.depth, run.parameters
+    return run.depth, run.block_passes, run.parameters

@@ -90,6 +90,7 @@ def parse_student(record: Mapping[str, Any], folder: Path) -> StudentRun:
         task=text(record, "task"),
         strategy=text(record, "strategy"),
         depth=count(record, "student_layers"),
+        block_passes=optional_count(record, "block_passes") or count(record, "student_layers"),
         seed=count(record, "seed"),
         metric=metric,
         split=split,
@@ -103,9 +104,13 @@ def parse_student(record: Mapping[str, Any], folder: Path) -> StudentRun:
         history=tuple(_epoch(each) for each in record.get("history") or []),
         parameters=count(record, "parameters"),
         size_bytes=count(record, "size_bytes"),
-        seconds=number(record, "seconds"),
+        seconds=number(record, "seconds") + _pretraining_seconds(record.get("pretrain")),
         device=text(record, "device"),
     )
+
+
+def _pretraining_seconds(record: Any) -> float:
+    return number(record, "seconds") if isinstance(record, Mapping) else 0.0
 
 
 def _teacher_of(record: Mapping[str, Any]) -> TeacherOf:

@@ -42,6 +42,8 @@ class StudentRun:
     strategy: str
     depth: int
     """Student layers."""
+    block_passes: int
+    """Blocks that an input goes through; more than `depth` where layers are shared."""
     seed: int
     metric: str
     split: str
@@ -59,7 +61,7 @@ class StudentRun:
     parameters: int
     size_bytes: int
     seconds: float
-    """Training time."""
+    """Training time, that of a pretraining included."""
     device: str
 
     @property

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.report import formats
 from pipeline.report.findings import TaskFindings, TeacherRow
+from pipeline.report.records import StudentRun
 from pipeline.report.speed import Speed
 from pipeline.report.tables import Group
 
@@ -71,7 +72,7 @@ def _cells(found: TaskFindings, group: Group) -> tuple[str, ...]:
     first = group.runs[0]
     return (
         group.label,
-        str(group.depth),
+        str(group.depth) if first.block_passes == group.depth else _with_passes(first),
         formats.mean_std(group.score),
         str(group.score.n),
         UNKNOWN if group.kept is None else formats.percent_fine(group.kept),
@@ -80,6 +81,10 @@ def _cells(found: TaskFindings, group: Group) -> tuple[str, ...]:
         formats.size(first.size_bytes),
         *_speed_cells(found, found.speed_of(group)),
     )
+
+
+def _with_passes(run: StudentRun) -> str:
+    return f"{run.depth} ({run.block_passes} passes)"
 
 
 def _speed_cells(found: TaskFindings, speed: Speed | None) -> list[str]:

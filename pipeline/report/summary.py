@@ -84,14 +84,19 @@ def _speed_sentence(found: TaskFindings) -> list[str]:
     if len(found.teachers) > 1 or teacher.speed is None or not teacher.parameters:
         return []
     parts = []
-    for (depth, parameters), speed in sorted(found.speeds.items()):
+    for (depth, passes, parameters), speed in sorted(found.speeds.items()):
         faster = formats.times(speed.rows_per_second / teacher.speed.rows_per_second)
         share = formats.percent(parameters / teacher.parameters)
         parts.append(
-            f"{formats.counted(depth, 'layer')} run {faster} as fast as the teacher with "
+            f"{_layers(depth, passes)} run {faster} as fast as the teacher with "
             f"{share} of its parameters"
         )
     return [f"Speed: {listed(parts)}."] if parts else []
+
+
+def _layers(depth: int, passes: int) -> str:
+    text = formats.counted(depth, "layer")
+    return text if passes == depth else f"{text} in {passes} passes"
 
 
 def _cost_sentence(found: TaskFindings) -> list[str]:

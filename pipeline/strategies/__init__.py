@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ParamsError, did_you_mean
 from pipeline.layers import MAPPED, UNMATCHED
@@ -37,25 +39,37 @@ def make_strategy(shapes: Shapes, params: StudentParams) -> Strategy:
     name = params.strategy
     if name in UNMATCHED:
         return Strategy(shapes, params)
+    if ":" in name:
+        return _require_layers(_load_own(name)(shapes, params), name)
     if name not in STRATEGIES and name[:1].isdigit():
         name = "skip"  # a list of layers is a patient map; it reads the list itself
-    path = STRATEGIES.get(name, name)
-    if ":" not in path:
+    if name not in STRATEGIES:
         known = [*UNMATCHED, *STRATEGIES]
         raise ParamsError(
             f"Unknown strategy `{name}`.{did_you_mean(name, known)} Expected {', '.join(known)}, "
             "teacher layers such as 2,4,6,8,10, or a class of your own as module:Class."
         )
-    return _load(path)(shapes, params)
+    strategy: Strategy = _load(STRATEGIES[name])(shapes, params)
+    return strategy
 
 
-def _load(path: str) -> type[Strategy]:
+def _load(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _load_own(path: str) -> type[Strategy]:
     from pipeline.strategies.base import Strategy
 
-    module, _, name = path.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        # `python` looks there by itself, a console script such as `pkd-student` does not. It stays,
+        # for what the module imports later, and comes last, so that it hides nothing installed.
+        sys.path.append(here)
+    importlib.invalidate_caches()
     try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+        found = _load(path)
+    except (ImportError, AttributeError, SyntaxError, TypeError, ValueError) as error:
         raise ParamsError(
             f"--strategy {path}: {error}. Expected module:Class, importable from the working "
             "directory."
@@ -65,3 +79,14 @@ def _load(path: str) -> type[Strategy]:
             f"--strategy {path}: not a subclass of pipeline.strategies.base.Strategy."
         )
     return found
+
+
+def _require_layers(strategy: Strategy, name: str) -> Strategy:
+    count = strategy.shapes.teacher_layers
+    for layer in strategy.teacher_layers:
+        if layer not in range(1, count + 1):
+            raise ParamsError(
+                f"--strategy {name}: its `teacher_layers` names layer {layer}; the teacher has "
+                f"layers 1..{count}."
+            )
+    return strategy

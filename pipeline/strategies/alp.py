@@ -22,8 +22,8 @@ class Attentive(Strategy):
 
     def forward(self, batch: Matched) -> Tensor:
         """Mean squared difference between h_j and C_j, over batch, student layers, hidden size."""
-        student_BMH = self.projection(batch.student_BMH.float())
-        mixture_BMH = mixture(student_BMH, batch.teacher_BLH.float(), scaled=self.params.alp_scale)
+        student_BMH = self.projection(batch.student_BMH)
+        mixture_BMH = mixture(student_BMH, batch.teacher_BLH, scaled=self.params.alp_scale)
         return F.mse_loss(student_BMH, mixture_BMH)
 
 

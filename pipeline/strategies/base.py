@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from pipeline.errors import CacheMismatchError
@@ -26,15 +27,17 @@ class Shapes:
     """Of the training split."""
     classes: int
     """1 for regression."""
+    labelled_rows: int | None = None
+    """Of the training split; None = not known."""
 
 
 class Matched(NamedTuple):
     """A batch as a strategy sees it."""
 
     student_BMH: Tensor
-    """[CLS] of student layers 1..M, with gradient."""
+    """[CLS] of student layers 1..M, float32, with gradient."""
     teacher_BLH: Tensor
-    """[CLS] of the strategy's `teacher_layers`: float16 or float32."""
+    """[CLS] of the strategy's `teacher_layers`, float32."""
     rows_B: Tensor
     """Row numbers in the training split."""
     labels_B: Tensor
@@ -67,6 +70,18 @@ class Strategy(nn.Module):
         if self.shapes.student_hidden == self.shapes.teacher_hidden:
             return nn.Identity()
         return nn.Linear(self.shapes.student_hidden, self.shapes.teacher_hidden, bias=False)
+
+    def __call__(self, batch: Matched) -> Tensor:
+        """`forward` on float32 vectors, outside of autocast.
+
+        In bfloat16 the differences of vectors that are close would be rounding errors.
+        """
+        exact = batch._replace(
+            student_BMH=batch.student_BMH.float(), teacher_BLH=batch.teacher_BLH.float()
+        )
+        with torch.autocast(batch.student_BMH.device.type, enabled=False):
+            loss: Tensor = super().__call__(exact)
+        return loss
 
     def start_epoch(self, epoch: int) -> None:
         """Called before each epoch, counted from 1; also before the first one after a resume."""

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.batches import UNLABELLED_CLASS
 from pipeline.errors import ParamsError
 from pipeline.params import StudentParams
 from pipeline.strategies.base import Matched, Shapes, Strategy
@@ -19,9 +20,10 @@ TEMPERATURE, MOMENTUM = 0.07, 0.5  # of the authors' code
 class Contrastive(Strategy):
     """Contrast of concatenated [CLS] vectors with a memory bank of the teacher's.
 
-    The student's layers 1..M-1 and every second teacher layer (2, 4, ...) are concatenated, mapped
-    to a shared space and scaled to length 1. The positive is the teacher's vector of the same row;
-    negatives are rows of other classes, from a bank that moves towards what it sees.
+    All layers of the student and every second one of the teacher (1, 3, ...), the authors' choice,
+    are concatenated, mapped to a shared space and scaled to length 1. The positive is the teacher's
+    vector of the same row; negatives are rows of other classes, from a bank that moves towards what
+    it sees. Theirs is noise contrastive estimation, in both directions; this is InfoNCE, in one.
     """
 
     bank_NU: Tensor
@@ -31,24 +33,27 @@ class Contrastive(Strategy):
         super().__init__(shapes, params)
         if shapes.classes < 2:
             raise ParamsError("Strategy contrastive: needs classes; this task is a regression.")
-        self.teacher_layers = tuple(range(2, shapes.teacher_layers + 1, 2)) or (1,)
-        self.matched = max(1, shapes.student_layers - 1)
+        if shapes.labelled_rows == 0:
+            raise ParamsError(
+                "Strategy contrastive: needs the class of training rows, and the cache has no "
+                "labelled one. Build it from labelled rows, or use another strategy."
+            )
+        self.teacher_layers = tuple(range(1, shapes.teacher_layers + 1, 2))
         size, layers = params.match_size, len(self.teacher_layers)
         self.projection = nn.Identity()  # the maps below take its place
-        self.of_student = nn.Linear(self.matched * shapes.student_hidden, size)
+        self.of_student = nn.Linear(shapes.student_layers * shapes.student_hidden, size)
         self.of_teacher = nn.Linear(layers * shapes.teacher_hidden, size)
         draw = torch.Generator().manual_seed(params.seed)
         bank = F.normalize(torch.randn(shapes.rows, size, generator=draw), dim=-1)
         self.register_buffer("bank_NU", bank)
         # rows whose class was not seen yet, and rows without one, are nobody's negatives
-        self.register_buffer("label_N", torch.full((shapes.rows,), -100))
+        self.register_buffer("label_N", torch.full((shapes.rows,), UNLABELLED_CLASS))
 
     def forward(self, batch: Matched) -> Tensor:
-        """-log of the positive's share of exp(similarity / tau), mean over labelled rows."""
+        """-log of the positive's share of exp(similarity / tau); mean over rows with negatives."""
         student_BMH, teacher_BLH, rows_B, labels_B = batch
-        student_BU = self.of_student(student_BMH[:, : self.matched].float().flatten(1))
-        student_BU = F.normalize(student_BU, dim=-1)
-        teacher_BU = F.normalize(self.of_teacher(teacher_BLH.float().flatten(1)), dim=-1)
+        student_BU = F.normalize(self.of_student(student_BMH.flatten(1)), dim=-1)
+        teacher_BU = F.normalize(self.of_teacher(teacher_BLH.flatten(1)), dim=-1)
         negatives_BK, there_B = self._negatives(labels_B)
         loss_B = contrast(student_BU, teacher_BU, self.bank_NU[negatives_BK])
         if self.training:
@@ -57,10 +62,15 @@ class Contrastive(Strategy):
 
     def _negatives(self, labels_B: Tensor) -> tuple[Tensor, Tensor]:
         """(B, K) bank rows of other classes, drawn with replacement; and where there are any."""
-        other_BN = (self.label_N != labels_B[:, None]) & (self.label_N != -100)
-        there_B = other_BN.any(1) & (labels_B != -100)
-        weight_BN = other_BN.float() + (~other_BN.any(1, keepdim=True)).float()
-        return torch.multinomial(weight_BN, self.params.negatives, replacement=True), there_B
+        label_N, row_N = self.label_N.sort()  # classes are ranges; those without one come first
+        first_B, last_B = (torch.searchsorted(label_N, labels_B, right=r) for r in (False, True))
+        unseen, own_B = (label_N == UNLABELLED_CLASS).sum(), last_B - first_B
+        others_B = len(label_N) - unseen - own_B
+        there_B = (others_B > 0) & (labels_B != UNLABELLED_CLASS)
+        share_BK = torch.rand(len(labels_B), self.params.negatives, device=labels_B.device)
+        place_BK = (share_BK * others_B[:, None]).long().clamp(max=others_B[:, None] - 1) + unseen
+        place_BK += own_B[:, None] * (place_BK >= first_B[:, None])  # step over the own class
+        return row_N[place_BK * there_B[:, None]], there_B
 
     def _remember(self, rows_B: Tensor, labels_B: Tensor, teacher_BU: Tensor) -> None:
         moved_BU = MOMENTUM * self.bank_NU[rows_B] + (1 - MOMENTUM) * teacher_BU

@@ -7,6 +7,7 @@ from torch import Tensor
 from pipeline.layers import layer_map
 from pipeline.losses import Reduction, patience_loss
 from pipeline.params import StudentParams
+from pipeline.sharing import match_every
 from pipeline.strategies.base import Matched, Shapes, Strategy, chosen
 
 
@@ -18,14 +19,15 @@ class Patient(Strategy):
 
     def __init__(self, shapes: Shapes, params: StudentParams) -> None:
         super().__init__(shapes, params)
+        every = match_every(params)
         self.teacher_layers = layer_map(
             params.strategy,
             shapes.teacher_layers,
-            shapes.student_layers,
+            shapes.student_layers // every,
             match_top=params.match_top,
             seed=params.seed,
         )
-        self.pairs = tuple(enumerate(self.teacher_layers, start=1))
+        self.pairs = tuple((every * j, t) for j, t in enumerate(self.teacher_layers, start=1))
 
     def forward(self, batch: Matched) -> Tensor:
         """Squared distance of the pairs."""

@@ -58,8 +58,8 @@ class Rail(Strategy):
         ).mean()
 
     def _drawn_of(self, batch: Matched) -> tuple[Tensor, Tensor]:
-        """Both sides' M layers, float32."""
-        return batch.student_BMH.float(), chosen(batch.teacher_BLH, self.drawn).float()
+        """Both sides' M layers."""
+        return batch.student_BMH, chosen(batch.teacher_BLH, self.drawn)
 
     def _pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         students, teachers = self.maps["student"], self.maps["teacher"]

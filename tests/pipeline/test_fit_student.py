@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from pipeline.errors import (
+    CacheCorruptError,
     CacheMismatchError,
     ModelError,
     OutputExistsError,
@@ -337,3 +338,23 @@ def test_int8_targets_are_what_the_cache_decodes_to(world: World, tmp_path: Path
 def test_default_folder() -> None:
     params = StudentParams(strategy="2,4", student_layers=3, seed=7)
     assert default_folder(BUILT_IN["rte"], params) == Path("data/students/rte-2_4-3-s7")
+
+
+def test_a_cache_that_lacks_a_file_is_refused_even_where_it_is_not_read(
+    world: World, tmp_path: Path
+) -> None:
+    """`finetune` reads no vectors, and nobody reads the test rows here."""
+    shutil.copytree(world.cache16, tmp_path / "c.zarr")
+    lost = tmp_path / "c.zarr" / "test" / "cls" / "c" / "0" / "0" / "0"
+    whole = lost.read_bytes()
+    lost.unlink()
+    arguments = {
+        "cache_path": tmp_path / "c.zarr", "out": tmp_path / "s", "sources": {},
+        "params": replace(STUDENT, init=str(world.encoder), strategy="finetune"),
+    }  # fmt: skip
+    with pytest.raises(CacheCorruptError, match=r"test/cls/c/0/0/0: missing; run `pkd-cache ver"):
+        fit_student(**arguments)  # type: ignore[arg-type]
+    lost.write_bytes(whole[:-1])
+    with pytest.raises(CacheCorruptError, match=r"test/cls/c/0/0/0: \d+ bytes of \d+"):
+        fit_student(**arguments)  # type: ignore[arg-type]
+    assert not (tmp_path / "s").exists()

@@ -162,7 +162,7 @@ def test_yaml_is_read_as_it_was_meant(
         ("beta", float("inf"), "expected a finite number"),
         ("normalize", 1, "expected true or false, found 1"),
         ("normalize", "yes", "expected true or false"),
-        ("strategy", 1.5, "expected text, found 1.5"),
+        ("strategy", True, "expected text, found True"),
         ("strategy", False, "expected text, found False"),
         ("strategy", {"a": 1}, "expected text"),
     ],
