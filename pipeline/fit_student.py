@@ -5,7 +5,7 @@ No teacher is loaded, no file of one opened, but with `--init-layers teacher`, w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -29,8 +29,9 @@ from pipeline.store.reader import TeacherCache
 from pipeline.strategies import make_strategy
 from pipeline.strategies.base import Shapes, Strategy
 from pipeline.student_init import Start, build_student, settle_start
-from pipeline.targets import CachedTargets, controlled, load_targets
+from pipeline.targets import Targets, controlled, load_targets
 from pipeline.tasks import Task
+from pipeline.teachers import other_logits, several_teachers
 from pipeline.terms import DistillationTerms
 from pipeline.training import StepLog
 
@@ -127,6 +128,7 @@ def fit_student(
     sources: dict[str, str],
     resume: bool = False,
     overwrite: bool = False,
+    others: Sequence[Path | str] = (),
     on_cache: Callable[[TeacherCache], None] = lambda _: None,
     on_step: Callable[[StepLog], None] = lambda _: None,
     on_lesson: Callable[[Lesson], None] = lambda _: None,
@@ -141,6 +143,8 @@ def fit_student(
         sources: where each parameter came from, for the record.
         resume: go on from a checkpoint of the same run.
         overwrite: replace a student that came from other inputs.
+        others: caches of further teachers of the same rows; their logits are taken, and the [CLS]
+            vectors of the first cache alone.
         on_cache: told of the opened cache.
         on_step: told of steps.
         on_lesson: told of the labels of `params.pretrain`, before they are learned.
@@ -161,7 +165,10 @@ def fit_student(
     out = out or default_folder(recipe.task, params)
     device = pick_device(params.device)
     init = identify_init(recipe.start.init)
+    more = [TeacherCache.open(path) for path in others]
     identity = identity_of(manifest, init, params)
+    if more:
+        identity["other_caches"] = [each.manifest.content_digest for each in more]
     if record := finished_record(out, RUN_RECORD, identity, overwrite=overwrite):
         return out, record | {"existed": True}
     tokenizer = load_tokenizer(recipe.start.init)
@@ -169,7 +176,7 @@ def fit_student(
     model = new_student(recipe.start, recipe.task, params).to(device)
     rows = load_rows(cache, "train", device)
     splits = {name: load_rows(cache, name, device) for name in recipe.task.validation_splits}
-    targets = _targets(cache, recipe, params, rows)
+    targets = _targets(cache, more, recipe, params, rows)
     before = None
     if params.pretrain != "none":
         lesson = make_lesson(cache, params, rows, splits)
@@ -188,7 +195,8 @@ def fit_student(
         splits=splits,
         terms=DistillationTerms(model, recipe.objective, targets, recipe.strategy),
         described=describe_recipe(manifest, recipe, params, sources, init, cache_path)
-        | {"name": out.name, "parameters_expanded": expanded_parameters(model)},
+        | {"name": out.name, "parameters_expanded": expanded_parameters(model)}
+        | {"other_teachers": [each.manifest.teacher["name"] for each in more]},
         before=before,
         card=student_card,
     )
@@ -218,14 +226,21 @@ def _pretrained(
 
 
 def _targets(
-    cache: TeacherCache, recipe: Recipe, params: StudentParams, rows: Rows
-) -> CachedTargets | None:
+    cache: TeacherCache,
+    others: Sequence[TeacherCache],
+    recipe: Recipe,
+    params: StudentParams,
+    rows: Rows,
+) -> Targets | None:
     """What the strategy reads of the teacher, and no more; None for `finetune`."""
     layers = recipe.strategy.teacher_layers if recipe.objective.beta > 0 else ()
     if not layers and recipe.objective.alpha == 0:
         return None
     targets = load_targets(cache, "train", layers, rows.labels_N.device)
-    return controlled(targets, rows.labels_N, params.teacher_outputs, params.seed)
+    targets = controlled(targets, rows.labels_N, params.teacher_outputs, params.seed)
+    if not others:
+        return targets
+    return several_teachers(targets, other_logits(cache, others, "train"), params)
 
 
 def default_folder(task: Task, params: StudentParams) -> Path:

@@ -224,6 +224,14 @@ class StudentParams(FitParams):
         "A row's own logits; or, as controls, their class's mean, or another row's of its class.",
         choices=("own", "class-mean", "permuted"),
     )
+    teachers: str = option(
+        "averaged",
+        "Of several caches: their averaged softened outputs, or one teacher drawn each step.",
+        choices=("averaged", "drawn"),
+    )
+    cache_weights: str | None = option(
+        None, "Weights of several caches, in their order, such as 0.7,0.3; left out: equal."
+    )
     emd_weights: str = option(
         "l1",
         "Layer weights of emd: l1 (the authors' code), softmax (the paper), fixed.",

@@ -14,6 +14,7 @@ from pipeline.losses import Objective
 from pipeline.models import cls_states
 from pipeline.strategies.base import Matched, Strategy
 from pipeline.targets import Targets
+from pipeline.teachers import DrawnTargets
 
 
 class DistillationTerms(nn.Module):
@@ -41,6 +42,8 @@ class DistillationTerms(nn.Module):
         """Told by the training loop; `annealed` and `rail` depend on it."""
         self.epoch = epoch
         self.strategy.start_epoch(epoch)
+        if isinstance(self.targets, DrawnTargets):
+            self.targets.start_epoch(epoch)
 
     def forward(
         self, inputs: dict[str, Tensor], rows_B: Tensor, labels_B: Tensor

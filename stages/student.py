@@ -32,14 +32,19 @@ def cli() -> None:
 
 
 @cli.command()
-@cache_option
+@click.option(
+    "--cache",
+    required=True,
+    multiple=True,
+    help="A finished cache: data/rte.zarr, or any fsspec URL. Several: one for each teacher.",
+)
 @path_option("--out", "The student. [default: data/students/TASK-STRATEGY-LAYERS-sSEED]")
 @with_params("student")
 @resume_option
 @overwrite_option
 @json_option
 def fit(
-    cache: str,
+    cache: tuple[str, ...],
     out: Path | None,
     resume: bool,
     overwrite: bool,
@@ -56,9 +61,10 @@ def fit(
     """
     from pipeline.store.manifest import read_manifest
 
-    manifest = read_manifest(cache)
+    first, *others = cache
+    manifest = read_manifest(first)
     task = str(manifest.task["name"])
-    note(f"student for {task} from {cache}")
+    note(f"student for {task} from {', '.join(cache)}")
     values, sources = resolve("student", flags, task)
     from pipeline.fit_student import fit_student
     from pipeline.store.place import traffic
@@ -67,7 +73,8 @@ def fit(
     opened: list[Any] = []
     with progress() as tick:
         folder, record = fit_student(
-            cache_path=cache,
+            cache_path=first,
+            others=others,
             out=out,
             params=values,
             sources=sources,

@@ -110,3 +110,36 @@ def test_bad_weights(text: str) -> None:
 def test_weights_are_scaled_to_a_sum_of_one() -> None:
     assert parse_weights(None, 4) == (0.25,) * 4
     assert parse_weights("3,1", 2) == (0.75, 0.25)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["averaged", "drawn"])
+def test_a_student_of_two_teachers_through_the_command(
+    world: World, tmp_path: Path, how: str
+) -> None:
+    import json
+
+    from click.testing import CliRunner
+
+    from stages.student import cli
+
+    second = build(world, tmp_path / "second", lines_of(world, "train")[::-1])
+    options = [
+        "fit", "--cache", str(world.cache16), "--cache", second.text, "--teachers", how,
+        "--cache-weights", "1,3", "--strategy", "skip", "--student-layers", "2", "--epochs", "1",
+        "--init", str(world.encoder), "--out", str(tmp_path / "s"), "--device", "cpu",
+    ]  # fmt: skip
+    found = CliRunner().invoke(cli, options)
+    assert found.exit_code == 0, found.output
+    record = json.loads((tmp_path / "s" / "run.json").read_text())
+    assert record["other_teachers"] == ["rte"]
+    assert record["identity"]["other_caches"] == [second.manifest.content_digest]
+    again = CliRunner().invoke(cli, options)
+    assert "nothing to do" in again.stderr
+    fewer = build(world, tmp_path / "fewer", lines_of(world, "train")[:140])
+    refused = CliRunner().invoke(
+        cli, [*options[:4], fewer.text, *options[5:], "--out", str(tmp_path / "t")]
+    )
+    assert refused.exit_code == 1
+    assert "lacks" in refused.stderr
+    assert not (tmp_path / "t").exists()
