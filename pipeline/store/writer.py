@@ -7,18 +7,19 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import numpy as np
 
 from pipeline.digests import digest_json
-from pipeline.errors import CacheError, DataError
+from pipeline.errors import CacheCorruptError, CacheError, DataError
 from pipeline.files import partial_path, publish, read_json, write_atomic, write_json
 from pipeline.locks import locked, locked_worker
-from pipeline.store.arrays import create_arrays, open_group
+from pipeline.store.arrays import create_arrays
 from pipeline.store.examples import describe, write_examples
 from pipeline.store.format import CLS, EXAMPLES, MANIFEST, METADATA, split_files
-from pipeline.store.manifest import Manifest, Split
+from pipeline.store.manifest import Manifest, Split, read_manifest
 from pipeline.store.shards import Layout, ShardFiles
 from pipeline.store.stored import Stored
 
@@ -127,7 +128,10 @@ class CacheWriter:
 
     def _resume_or_start(self) -> None:
         plan_path = self.records / PLAN
-        if self.partial.exists() and _plan_in(plan_path) == self.plan.to_dict():
+        same_plan = _plan_in(plan_path) == self.plan.to_dict()
+        if same_plan and self._was_replaced():
+            shutil.rmtree(self.partial)
+        if self.partial.exists() and same_plan:
             self.resumed_shards = self.files.keep_sound()
             return
         if self.partial.exists():
@@ -135,7 +139,23 @@ class CacheWriter:
             self.partial.rename(self.set_aside)
         shutil.rmtree(self.records, ignore_errors=True)
         write_json(plan_path, self.plan.to_dict())
-        open_group(self.partial, mode="a")
+        self.partial.mkdir(parents=True)
+
+    def _was_replaced(self) -> bool:
+        """Whether the partial folder is another cache that a swap put there before a kill.
+
+        Its removal is all that the swap had left to do. A manifest of this plan is that of a build
+        that was killed just before its swap.
+        """
+        try:
+            found = read_manifest(self.partial)
+        except CacheCorruptError:
+            return False
+        except CacheError:
+            return (self.partial / PART).is_file() and self.target.exists()
+        return (
+            found.cache_id != self.plan.cache_id or found.shard_rows != self.plan.layout.shard_rows
+        )
 
     def add_split(self, split: str, examples: Any) -> None:
         """Write a split's tokens and labels, and create its empty arrays.
@@ -156,11 +176,16 @@ class CacheWriter:
     def _prepare(self, split: str, examples: Any) -> None:
         layout = self.plan.layout
         write_examples(self.partial / split / EXAMPLES, examples)
-        specs = layout.specs(examples.num_rows)
-        if not all((self.partial / split / name / METADATA).exists() for name in specs):
-            for name in specs:  # what a kill left of them
-                shutil.rmtree(self.partial / split / name, ignore_errors=True)
-            create_arrays(self.partial, split, specs.values())
+        with TemporaryDirectory() as folder:
+            create_arrays(Path(folder), split, layout.specs(examples.num_rows).values())
+            for path in Path(folder).rglob(METADATA):
+                self._keep_metadata(path.relative_to(folder), path.read_bytes())
+
+    def _keep_metadata(self, name: Path, content: bytes) -> None:
+        """Make a `zarr.json` what it must be, durably: a power cut may have emptied it."""
+        target = self.partial / name
+        if not target.is_file() or target.read_bytes() != content:
+            write_atomic(target, content)
 
     def unfinished(self, split: str) -> list[int]:
         """This worker's shards of a split that still have to be written, in order."""

@@ -201,3 +201,21 @@ def test_nothing_of_the_machine_is_in_a_cache(tmp_path: Path) -> None:
     assert str(tmp_path).encode() not in everything
     assert b"time" not in (tmp_path / "c.zarr" / "manifest.json").read_bytes()
     assert read_manifest(tmp_path / "c.zarr").splits["train"].labelled_rows == 29
+
+
+def test_a_finished_build_that_was_not_published_is_set_aside_by_another_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed just before its rename: it has a manifest already, and is not what a swap replaced."""
+    from pipeline.store import writer as module
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "publish", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "c.zarr")
+    monkeypatch.undo()
+    write(tmp_path / "c.zarr", identity={"teacher": "other"})
+    assert (tmp_path / ".c.zarr.set-aside-0" / "manifest.json").exists()
+    assert check_cache(tmp_path / "c.zarr") == []

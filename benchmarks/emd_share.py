@@ -1,0 +1,117 @@
+"""The share of a training step that EMD takes on a CPU: bert-base shape, batch 32, lengths of RTE.
+
+    python -m benchmarks.emd_share            or: ... --depths 3 --steps 8
+
+Timed are whole steps (forward, all losses, backward, optimizer), and apart from them what the
+strategy adds to a step: costs of all pairs of layers, transport, new weights, and the backward pass
+through the costs. Weights, tokens and cached values are random, which changes no speed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.batches import Rows, training_batches
+from pipeline.fit_student import objective_of
+from pipeline.params import StudentParams
+from pipeline.strategies import make_strategy
+from pipeline.strategies.base import Matched, Shapes
+from pipeline.strategies.emd import transport
+from pipeline.targets import CachedTargets
+from pipeline.terms import DistillationTerms
+
+TEACHER_LAYERS, HIDDEN, VOCABULARY, BATCH, ROWS = 12, 768, 30522, 32, 2490
+# tokens of RTE's training pairs in bert-base-uncased's vocabulary, cut at 128: 0, 5, 10, 20, ... %
+QUANTILES = (13, 29, 33, 40, 45, 50, 56, 62, 72, 103, 128, 128, 128)
+SHARES = (0, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 100)
+
+
+def rte_like_rows() -> Rows:
+    """As many rows as RTE has, of its lengths, with random tokens."""
+    draw = np.random.default_rng(0)
+    lengths = np.interp(draw.uniform(0, 100, ROWS), SHARES, QUANTILES).astype(np.int64)
+    starts = np.concatenate([[0], lengths.cumsum()])
+    tokens = draw.integers(1000, VOCABULARY, starts[-1])
+    return Rows(
+        ids_T=torch.from_numpy(tokens), types_T=None, starts_N1=torch.from_numpy(starts),
+        labels_N=torch.from_numpy(draw.integers(0, 2, ROWS)), pad_id=0,
+    )  # fmt: skip
+
+
+def median_seconds(work: Callable[[], Any], times: int) -> float:
+    """Of `times` calls after one that does not count."""
+    seconds = []
+    for _ in range(times + 1):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds[1:]))
+
+
+def step_seconds(rows: Rows, depth: int, steps: int) -> float:
+    """A step of training with the strategy in it."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(BertConfig(num_hidden_layers=depth)).train()
+    params = StudentParams(strategy="emd", student_layers=depth)
+    strategy = make_strategy(shapes_of(depth), params)
+    targets = CachedTargets(torch.randn(ROWS, 2), torch.randn(ROWS, TEACHER_LAYERS, HIDDEN).half())
+    terms = DistillationTerms(model, objective_of(params, strategy), targets, strategy)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    batches = iter(training_batches(rows.lengths_N, BATCH, seed=0, epoch=1))
+
+    def step() -> None:
+        batch = next(batches)
+        inputs = rows.batch(batch, int(rows.lengths_N[batch].max()))
+        torch.stack(list(terms(inputs, batch, rows.labels_N[batch]).values())).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return median_seconds(step, steps)
+
+
+def emd_seconds(depth: int) -> tuple[float, float]:
+    """What the strategy adds to a step, and the transport alone within that."""
+    strategy = make_strategy(shapes_of(depth), StudentParams(strategy="emd", student_layers=depth))
+    teacher = torch.randn(BATCH, TEACHER_LAYERS, HIDDEN).half()
+    student = torch.randn(BATCH, depth, HIDDEN, requires_grad=True)
+    batch = Matched(student, teacher, torch.arange(BATCH), torch.zeros(BATCH))
+    cost = np.random.default_rng(0).random((TEACHER_LAYERS, depth))
+    weights = np.full(TEACHER_LAYERS, 1 / TEACHER_LAYERS), np.full(depth, 1 / depth)
+    whole = median_seconds(lambda: strategy(batch).backward(), 200)
+    return whole, median_seconds(lambda: transport(*weights, cost), 200)
+
+
+def shapes_of(depth: int) -> Shapes:
+    """A student of `depth` layers, its teacher and data."""
+    return Shapes(
+        teacher_layers=TEACHER_LAYERS, student_layers=depth, teacher_hidden=HIDDEN,
+        student_hidden=HIDDEN, rows=ROWS, classes=2,
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Print the share for each depth."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--depths", type=int, nargs="+", default=[3, 6])
+    parser.add_argument("--steps", type=int, default=6)
+    given = parser.parse_args()
+    rows = rte_like_rows()
+    print(f"{torch.get_num_threads()} threads; {TEACHER_LAYERS} x {HIDDEN} teacher, batch {BATCH}")
+    print("student layers   ms/step   EMD ms   of which transport   share of the step")
+    for depth in given.depths:
+        emd, moving = emd_seconds(depth)
+        step = step_seconds(rows, depth, given.steps)
+        print(f"{depth:>14}{1000 * step:>10.0f}{1000 * emd:>9.2f}{1000 * moving:>21.2f}"
+              f"{emd / step:>20.3%}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
