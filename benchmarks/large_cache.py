@@ -1,6 +1,6 @@
 """A cache of 2 GB, of MNLI's shape with fewer rows: peak memory of building, verifying, reading.
 
-    make bench-large      or: python -m benchmarks.large_cache --rows 120000
+    make bench-large      or: python -m benchmarks.large_cache --rows 110000
 
 Each step is a process of its own, so that its peak is its own. "over import" is what it needs
 beyond the libraries it loads. The values are random, which zstd cannot compress: the slowest case.
@@ -54,7 +54,7 @@ def run_step(step: str, path: Path, rows: int) -> dict[str, float]:
 def main() -> None:
     """Run all steps on one cache and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=120_000)
+    parser.add_argument("--rows", type=int, default=110_000)
     parser.add_argument("--step", nargs=2, metavar=("CACHE", "STEP"))
     given = parser.parse_args()
     if given.step:
