@@ -1,34 +1,46 @@
-"""Copying a cache between folders and fsspec URLs: resumable, verified, manifest last."""
+"""Copying a cache between folders and fsspec URLs: resumable, read back, manifest last.
+
+A local target is made beside its place and swapped in whole. A URL knows no swap: there the old
+manifest goes first and the new one comes last, so that nothing in between looks like a cache.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, Protocol
 
-from pipeline.errors import CacheCorruptError, CacheError, OutputExistsError
-from pipeline.files import publish
+from pipeline.errors import CacheCorruptError, CacheError, OutputExistsError, ParamsError
+from pipeline.files import publish, write_atomic
 from pipeline.locks import locked
 from pipeline.progress import Tick, silent
-from pipeline.store.format import MANIFEST
-from pipeline.store.manifest import Manifest, read_manifest
+from pipeline.store.format import FORMAT, MANIFEST
+from pipeline.store.manifest import LARGEST_MANIFEST, Manifest, read_manifest
 from pipeline.store.place import (
     PIECE_BYTES,
     LocalPlace,
     Place,
     RemotePlace,
+    damaged,
     naming_remote_errors,
+    no_bucket,
     place_of,
 )
 
+OURS = f'"format":"{FORMAT}"'.encode()  # in every manifest, of any version, damaged or not
 FILE_OF_A_CACHE = re.compile(
     r"zarr\.json|[a-z][a-z0-9_]*/(zarr\.json|examples\.arrow|"
     r"(cls|cls_scale|logits)/(zarr\.json|c/\d+/0(/0)?))"
 )
+UPLOAD_BYTES = 16 << 20  # of one part of an upload; S3 takes ten thousand of a file
+MOST_PARTS = 5000
+SHOWN = 3  # differences
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,199 +51,380 @@ class Copied:
     existed: bool
     """Whether the target was the same cache already."""
     copied_files: int = 0
-    kept_files: int = 0
-    """Already there from an earlier, unfinished copy."""
     copied_bytes: int = 0
+    kept_files: int = 0
+    """Already there, with the right bytes, from a copy that was stopped."""
+    kept_bytes: int = 0
+    seconds: float = 0.0
 
 
 def copy_cache(
     source: Path | str, target: Path | str, *, overwrite: bool = False, tick: Tick = silent
 ) -> Copied:
-    """Copy a cache; what is there afterwards is compared with the manifest, byte by byte.
+    """Copy a cache; every file is compared with the manifest when it is read and when it is there.
 
-    A copy that was stopped is not a cache yet (it has no manifest), and the same command goes on.
+    Promises: a target that has a manifest is whole; a copy that was stopped goes on when it is
+    called again; memory of some pieces, however large a file is; two copies into one local folder
+    never meet. Does not: lock a URL, where two copies of one cache do no harm and two of different
+    caches end in an error.
 
     Args:
-        source: a folder or any fsspec URL.
+        source: a folder, or any fsspec URL.
         target: likewise.
-        overwrite: replace another cache; never anything else.
+        overwrite: replace another cache; also read the bytes of one that looks the same, and
+            replace it when they differ.
         tick: told of bytes.
 
     Raises:
-        CacheError: no cache at the source, or a storage that does not answer.
-        CacheCorruptError: a file of the source, or of the finished copy, is not what was written.
-        OutputExistsError: something else is at the target.
-        BusyError: another process writes to the same folder.
+        CacheError: no cache at the source, a storage that does not answer, no such bucket.
+        CacheCorruptError: a file of the source, or what was written, has other bytes than it must.
+        OutputExistsError: another cache is at the target, or what is no cache, which is never
+            replaced.
+        ParamsError: one of the two is inside of the other.
+        BusyError: another process makes the same local folder.
     """
     origin, goal = place_of(source), place_of(target)
     manifest = read_manifest(origin)
+    if isinstance(goal, LocalPlace):
+        goal = LocalPlace(goal.path.resolve())  # through a link, not in its place
+    _require_apart(origin, goal)
     if _holds(goal, manifest, overwrite=overwrite):
+        _forget_incoming(goal)
         return Copied(manifest=manifest, existed=True)
     if isinstance(goal, LocalPlace):
-        return _to_folder(origin, goal.path, manifest, tick)
-    return _to_remote(origin, cast("RemotePlace", goal), manifest, tick)
+        return _to_folder(origin, goal, manifest, overwrite=overwrite, tick=tick)
+    assert isinstance(goal, RemotePlace)
+    return _to_remote(origin, goal, manifest, tick)
 
 
-def _holds(goal: Place, manifest: Manifest, *, overwrite: bool) -> bool:
-    """Whether the target is this cache already; raises OutputExistsError when it is another."""
-    if goal.size(MANIFEST) is None:
-        _require_room(goal, manifest, overwrite=overwrite)
-        return False
-    try:
-        found = read_manifest(goal)
-    except CacheError as error:
-        problem = f"holds a damaged cache ({error})"
-    else:
-        if found.content_digest == manifest.content_digest and _sizes_fit(goal, manifest):
-            return True
-        problem = f"holds another cache ({found.task['name']}, cache_id {found.cache_id[:12]})"
-        if found.content_digest == manifest.content_digest:
-            problem = "holds this cache, damaged"
-    if overwrite:
-        return False
-    raise OutputExistsError(f"{goal.text}: {problem}; pass --overwrite to replace it.")
-
-
-def _require_room(goal: Place, manifest: Manifest, *, overwrite: bool) -> None:
-    """Refuse a target that holds anything but files of an unfinished copy.
-
-    One that was to replace another cache leaves files of that; `overwrite` takes those too.
-    """
-    strange = sorted(goal.sizes().keys() - manifest.files.keys()) if goal.exists() else []
-    if overwrite:
-        strange = [name for name in strange if not FILE_OF_A_CACHE.fullmatch(name)]
-    if strange or (isinstance(goal, LocalPlace) and goal.path.is_file()):
-        what = strange[0] if strange else "a file"
-        raise OutputExistsError(
-            f"{goal.text}: is there and is no cache (it has {what}), so it will not be replaced; "
-            "choose another target."
+def _require_apart(origin: Place, goal: Place) -> None:
+    one, other = (_address(place) for place in (origin, goal))
+    if one[0] == other[0] and (
+        f"{one[1]}/".startswith(f"{other[1]}/") or f"{other[1]}/".startswith(f"{one[1]}/")
+    ):
+        raise ParamsError(
+            f"{goal.text}: is {origin.text}, or one is inside of the other; choose another target."
         )
 
 
-def _sizes_fit(goal: Place, manifest: Manifest) -> bool:
-    return all(goal.size(name) == size for name, size in manifest.sizes.items())
+def _address(place: Place) -> tuple[object, str]:
+    """What can be compared: the file system, and the folder in it."""
+    if isinstance(place, RemotePlace):
+        return place.fs, place.root
+    assert isinstance(place, LocalPlace)
+    return "local", str(place.path.resolve())
 
 
-def _to_folder(origin: Place, path: Path, manifest: Manifest, tick: Tick) -> Copied:
-    incoming = path.parent / f".{path.name}.incoming"
-    with locked(path):
-        done = _copy_files(origin, _Folder(incoming), manifest, tick)
-        _remove_others(incoming, manifest)
-        (incoming / MANIFEST).write_bytes(manifest.to_bytes())
-        publish(incoming, path)
+# --- what is at the target -----------------------------------------------------------------------
+
+
+def _holds(goal: Place, manifest: Manifest, *, overwrite: bool) -> bool:
+    """Whether the target is this cache already; raises OutputExistsError when it is in the way."""
+    raw = None
+    if goal.size(MANIFEST) is not None:
+        raw = goal.read(MANIFEST, 0, LARGEST_MANIFEST + 1)
+    if raw is None or _is_cut_off(goal, raw, manifest):
+        _require_room(goal, manifest, overwrite=overwrite)
+        return False
+    if OURS not in raw:
+        raise OutputExistsError(_no_cache(goal, f"its {MANIFEST} is not of a teacher cache"))
+    problem = _difference(goal, raw, manifest)
+    if problem is None and overwrite:
+        problem = _other_bytes(goal, manifest)
+    if problem is None:
+        return True
+    if overwrite:
+        return False
+    raise OutputExistsError(
+        f"{goal.text}: holds {problem}. Add --overwrite to replace it, or choose another target."
+    )
+
+
+def _is_cut_off(goal: Place, raw: bytes, manifest: Manifest) -> bool:
+    """Whether it is the beginning of a manifest: not every storage writes a file at once."""
+    whole = manifest.to_bytes()
+    return isinstance(goal, RemotePlace) and raw != whole and whole.startswith(raw)
+
+
+def _require_room(goal: Place, manifest: Manifest, *, overwrite: bool) -> None:
+    """Refuse what is there without a manifest, but for an unfinished copy at a URL.
+
+    One that was to replace another cache leaves files of that; `overwrite` takes those too.
+    """
+    if isinstance(goal, LocalPlace):
+        if goal.exists() and not goal.path.is_dir():
+            raise OutputExistsError(_no_cache(goal, "it is a file"))
+        strange = sorted(path.name for path in goal.path.iterdir()) if goal.exists() else []
+    else:
+        strange = sorted(goal.sizes().keys() - manifest.files.keys() - {MANIFEST})
+        if overwrite:
+            strange = [name for name in strange if not FILE_OF_A_CACHE.fullmatch(name)]
+    if strange:
+        shown = ", ".join(ascii(name)[1:-1][:80] for name in strange[:SHOWN])
+        more = f" and {len(strange) - SHOWN:,} more" if len(strange) > SHOWN else ""
+        raise OutputExistsError(_no_cache(goal, f"it has {shown}{more} and no {MANIFEST}"))
+
+
+def _no_cache(goal: Place, why: str) -> str:
+    return (
+        f"{goal.text}: is there and is no finished cache ({why}), so it is never replaced. Choose "
+        "another target, or remove it yourself."
+    )
+
+
+def _difference(goal: Place, raw: bytes, manifest: Manifest) -> str | None:
+    """How a cache differs from what it must be, by manifest and sizes; None when it does not."""
+    if raw != manifest.to_bytes():
+        try:
+            return f"another cache ({_in_short(Manifest.from_bytes(raw, goal.text), manifest)})"
+        except CacheError:
+            return "a cache whose manifest is damaged or of another version"
+    there = goal.sizes()
+    for name, size in manifest.sizes.items():
+        if (found := there.get(name)) != size:
+            state = "missing" if found is None else f"{found:,} bytes, expected {size:,}"
+            return f"this cache, damaged ({name}: {state})"
+    return None
+
+
+def _other_bytes(goal: Place, manifest: Manifest) -> str | None:
+    for name, entry in manifest.files.items():
+        if goal.digest(name) != entry["sha256"]:
+            return f"this cache, damaged ({name}: other bytes)"
+    return None
+
+
+def _in_short(there: Manifest, now: Manifest) -> str:
+    """The first few differences that say something to a person."""
+    facts: dict[str, Callable[[Manifest], Any]] = {
+        "task": lambda m: m.task["name"],
+        "teacher": lambda m: m.teacher["name"],
+        "dtype": lambda m: m.dtype,
+        "layers": lambda m: ",".join(map(str, m.layers)),
+        "max length": lambda m: m.max_length,
+        "rows": lambda m: sum(split.rows for split in m.splits.values()),
+        "content": lambda m: m.content_digest[:12],
+    }
+    both = {name: (fact(there), fact(now)) for name, fact in facts.items()}
+    parts = [f"{name} {a} there, {b} now" for name, (a, b) in both.items() if a != b]
+    return "; ".join(parts[:SHOWN])
+
+
+# --- the two kinds of target ---------------------------------------------------------------------
+
+
+class _Target(Protocol):
+    """Where files are written; the place that they are read back from."""
+
+    @property
+    def place(self) -> Place: ...
+
+    def write(self, name: str, size: int, pieces: Iterator[bytes]) -> None: ...
+
+
+def _to_folder(
+    origin: Place, goal: LocalPlace, manifest: Manifest, *, overwrite: bool, tick: Tick
+) -> Copied:
+    with locked(goal.path):
+        if _holds(goal, manifest, overwrite=overwrite):  # another copy may just have finished
+            return Copied(manifest=manifest, existed=True)
+        incoming = _incoming(goal)
+        _clear(incoming, manifest)
+        done = _copy_files(origin, _Folder(LocalPlace(incoming)), manifest, tick)
+        write_atomic(incoming / MANIFEST, manifest.to_bytes())
+        publish(incoming, goal.path)
     return done
+
+
+def _incoming(goal: LocalPlace) -> Path:
+    return goal.path.parent / f".{goal.path.name}.incoming"
+
+
+def _clear(incoming: Path, manifest: Manifest) -> None:
+    """Leave only what the cache has: an earlier copy may have been of another one."""
+    kept = manifest.files.keys()
+    for name, size in LocalPlace(incoming).sizes().items():
+        if name not in kept or size is None:
+            (incoming / name).unlink()
+    folders = [path for path in incoming.rglob("*") if path.is_dir()]
+    for folder in sorted(folders, reverse=True):
+        with suppress(OSError):  # one that is not empty
+            folder.rmdir()
+
+
+def _forget_incoming(goal: Place) -> None:
+    """What a copy that was killed after its swap left: the cache that it replaced."""
+    if isinstance(goal, LocalPlace) and _incoming(goal).exists():
+        with locked(goal.path):
+            shutil.rmtree(_incoming(goal))
+
+
+@dataclass(frozen=True)
+class _Folder:
+    place: LocalPlace
+
+    def write(self, name: str, size: int, pieces: Iterator[bytes]) -> None:  # noqa: ARG002
+        path = self.place.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)  # it may be one file under two names, by DVC
+        with path.open("wb") as file:
+            file.writelines(pieces)
 
 
 def _to_remote(origin: Place, goal: RemotePlace, manifest: Manifest, tick: Tick) -> Copied:
-    """Manifest last; an old one goes first, so that a half-replaced cache never looks whole."""
-    bucket = _Bucket(goal)
-    bucket.remove(MANIFEST)
-    done = _copy_files(origin, bucket, manifest, tick)
-    for name in goal.sizes().keys() - manifest.files.keys():
-        bucket.remove(name)
-    with bucket.writing(MANIFEST) as file:
-        file.write(manifest.to_bytes())
-    if read_manifest(goal).content_digest != manifest.content_digest:
-        raise CacheCorruptError(f"{goal.text}: reads back as another cache; copy it again.")
+    """Whenever this is stopped, what is there has no manifest, and `_require_room` takes it."""
+    remote, there = _Remote(goal), goal.sizes().keys()
+    strays = sorted(there - manifest.files.keys() - {MANIFEST})
+    for name in strays:
+        if not FILE_OF_A_CACHE.fullmatch(name):
+            remote.remove(name)
+    if MANIFEST in there:
+        remote.remove(MANIFEST)
+    done = _copy_files(origin, remote, manifest, tick)
+    for name in strays:
+        if FILE_OF_A_CACHE.fullmatch(name):
+            remote.remove(name)
+    if goal.sizes() != manifest.sizes:
+        raise CacheError(
+            f"{goal.text}: has other files than were copied, so it got no {MANIFEST}; does "
+            "something else write there? Run the same command again."
+        )
+    content = manifest.to_bytes()
+    remote.write(MANIFEST, len(content), iter([content]))
+    if goal.read(MANIFEST) != content:
+        raise _changed(goal, MANIFEST)
     return done
 
 
-def _copy_files(origin: Place, goal: _Folder | _Bucket, manifest: Manifest, tick: Tick) -> Copied:
-    copied = kept = done = copied_bytes = 0
-    total = manifest.total_bytes
-    for name, entry in sorted(manifest.files.items()):
-        if goal.place.size(name) == entry["size"] and goal.place.digest(name) == entry["sha256"]:
-            kept += 1
+@dataclass(frozen=True)
+class _Remote:
+    place: RemotePlace
+
+    def write(self, name: str, size: int, pieces: Iterator[bytes]) -> None:
+        fs, path = self.place.fs, f"{self.place.root}/{name}"
+        if not fs.async_impl:  # an object store has no folders; s3fs would make a bucket
+            self.place.ask(fs.makedirs, path.rpartition("/")[0], exist_ok=True)
+        if size > PIECE_BYTES:
+            self._upload(path, size, pieces)
+            return
+        content = b"".join(pieces)
+        with _naming(self.place.text):
+            self.place.ask(fs.pipe_file, path, content)
+
+    def remove(self, name: str) -> None:
+        with _naming(self.place.text):
+            self.place.ask(self.place.fs.rm_file, f"{self.place.root}/{name}")
+
+    def _upload(self, path: str, size: int, pieces: Iterator[bytes]) -> None:
+        part = max(UPLOAD_BYTES, size // MOST_PARTS)
+        with _naming(self.place.text):
+            file = self.place.ask(self.place.fs.open, path, mode="wb", block_size=part)
+        try:
+            for piece in pieces:
+                with _naming(self.place.text):
+                    file.write(piece)
+            with _naming(self.place.text):
+                file.close()
+        except BaseException:
+            _abandon(file)
+            raise
+
+
+@contextmanager
+def _naming(url: str) -> Iterator[None]:
+    """As for reading; what is missing when something is written is the bucket."""
+    try:
+        with naming_remote_errors(url):
+            yield
+    except FileNotFoundError as error:
+        raise no_bucket(url, error) from None
+
+
+def _abandon(file: Any) -> None:
+    """Let go of an upload; closing it would store a file that is not whole."""
+    from fsspec.spec import AbstractBufferedFile
+
+    with suppress(Exception):
+        if isinstance(file, AbstractBufferedFile):
+            file.discard()
+            file.closed = True
         else:
-            _copy_file(origin, goal, name, entry)
-            copied += 1
-            copied_bytes += entry["size"]
+            file.close()
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def _copy_files(origin: Place, target: _Target, manifest: Manifest, tick: Tick) -> Copied:
+    """Bring every file of the manifest to the target, but for those that are there."""
+    there, start = target.place.sizes(), time.monotonic()
+    kept: list[int] = []
+    copied: list[int] = []
+    total, done = manifest.total_bytes, 0
+    tick("bytes", done, total)
+    for name, entry in sorted(manifest.files.items()):
+        if there.get(name) == entry["size"] and target.place.digest(name) == entry["sha256"]:
+            kept.append(entry["size"])
+        else:
+
+            def told(so_far: int, before: int = done) -> None:
+                tick("bytes", before + so_far, total)
+
+            _copy_file(origin, target, name, entry, told)
+            copied.append(entry["size"])
         done += entry["size"]
         tick("bytes", done, total)
     return Copied(
         manifest=manifest,
         existed=False,
-        copied_files=copied,
-        kept_files=kept,
-        copied_bytes=copied_bytes,
+        copied_files=len(copied),
+        copied_bytes=sum(copied),
+        kept_files=len(kept),
+        kept_bytes=sum(kept),
+        seconds=time.monotonic() - start,
     )
 
 
-def _copy_file(origin: Place, goal: _Folder | _Bucket, name: str, entry: dict[str, Any]) -> None:
-    digest, size = hashlib.sha256(), int(entry["size"])
-    if origin.size(name) != size:
-        raise _damaged_source(origin, name)
-    with goal.writing(name) as file:
-        for start in range(0, size, PIECE_BYTES):
-            piece = origin.read(name, start, min(start + PIECE_BYTES, size))
-            digest.update(piece)
-            file.write(piece)
-    if digest.hexdigest() != entry["sha256"]:
-        goal.remove(name)
-        raise _damaged_source(origin, name)
-    if goal.place.size(name) != size or goal.place.digest(name) != entry["sha256"]:
-        raise CacheCorruptError(
-            f"{goal.place.text}/{name}: reads back other bytes than were written; copy it again."
-        )
+def _copy_file(
+    origin: Place,
+    target: _Target,
+    name: str,
+    entry: Mapping[str, Any],
+    told: Callable[[int], None],
+) -> None:
+    target.write(name, entry["size"], _checked(origin, name, entry, told))
+    if target.place.digest(name) != entry["sha256"]:
+        raise _changed(target.place, name)
 
 
-def _damaged_source(origin: Place, name: str) -> CacheCorruptError:
+def _changed(place: Place, name: str) -> CacheCorruptError:
     return CacheCorruptError(
-        f"{origin.text}/{name}: missing or damaged, so the copy was not finished; run "
-        f"`pkd-cache verify {origin.text}`."
+        f"{place.text}/{name}: reads back other bytes than were written, so the copy has no "
+        f"{MANIFEST} that is whole. Run the same command again; if it stays, look at the storage."
     )
 
 
-def _remove_others(folder: Path, manifest: Manifest) -> None:
-    for name in LocalPlace(folder).sizes().keys() - manifest.files.keys():
-        (folder / name).unlink()
-
-
-class _Folder:
-    """The unfinished copy beside a local target."""
-
-    def __init__(self, path: Path) -> None:
-        self.place = LocalPlace(path)
-
-    @contextmanager
-    def writing(self, name: str) -> Iterator[IO[bytes]]:
-        path = self.place.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        with path.open("wb") as file:
-            yield file
-
-    def remove(self, name: str) -> None:
-        (self.place.path / name).unlink(missing_ok=True)
-
-
-class _Bucket:
-    """A folder behind a URL; an object appears when it is closed, whole."""
-
-    def __init__(self, place: RemotePlace) -> None:
-        self.place = place
-
-    @contextmanager
-    def writing(self, name: str) -> Iterator[IO[bytes]]:
+def _checked(
+    origin: Place, name: str, entry: Mapping[str, Any], told: Callable[[int], None]
+) -> Iterator[bytes]:
+    """A file of the source in pieces, the last one only when all have the bytes they must have."""
+    digest, size = hashlib.sha256(), int(entry["size"])
+    for start in range(0, size, PIECE_BYTES):
+        stop = min(start + PIECE_BYTES, size)
+        is_last = stop == size
         try:
-            with (
-                naming_remote_errors(self.place.text),
-                self.place.fs.open(f"{self.place.root}/{name}", "wb") as file,
-            ):
-                yield file
-        except FileNotFoundError as error:  # a file needs no folder there, but a bucket
-            raise CacheError(
-                f"{self.place.text}: cannot be written ({error}); create the bucket first."
-            ) from None
-
-    def remove(self, name: str) -> None:
-        def gone() -> None:
-            if self.place.fs.exists(f"{self.place.root}/{name}"):
-                self.place.fs.rm_file(f"{self.place.root}/{name}")
-
-        _quietly(gone, self.place.text)
+            piece = origin.read(name, start, stop + is_last)  # a byte more tells a longer file
+        except FileNotFoundError:
+            raise _unfinished(origin, name, "is missing, or no plain file") from None
+        if len(piece) != stop - start:
+            raise _unfinished(origin, name, f"has not the {size:,} bytes that were written")
+        digest.update(piece)
+        if is_last and digest.hexdigest() != entry["sha256"]:
+            raise _unfinished(origin, name, "has other bytes than were written (sha256)")
+        yield piece
+        if not is_last:
+            told(stop)
 
 
-def _quietly(action: Callable[[], None], url: str) -> None:
-    with naming_remote_errors(url):
-        action()
+def _unfinished(origin: Place, name: str, problem: str) -> CacheCorruptError:
+    return damaged(origin, name, f"{problem}, so the copy was not finished")

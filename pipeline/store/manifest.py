@@ -16,9 +16,11 @@ from pipeline.errors import CacheCorruptError, CacheError
 from pipeline.files import canonical_json
 from pipeline.store.format import FORMAT, FORMAT_VERSION, MANIFEST, ArraySpec, array_specs
 from pipeline.store.place import Place, place_of
-from pipeline.store.validate import require_valid, shape_of
+from pipeline.store.validate import require_valid, shape_of, short
 
-LARGEST_MANIFEST = 1 << 29  # bytes; that of MNLI takes about half a million
+LARGEST_MANIFEST = 1 << 25  # bytes; that of MNLI takes about half a million
+LEAST_PART_BYTES = 32  # of a manifest, for each list and object in it; ours take about a hundred
+SMALL_MANIFEST = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +176,9 @@ def _missing(place: Place) -> str:
 
 
 def _parsed(raw: bytes, where: str) -> dict[str, Any]:
+    # millions of empty lists are small, and take a parser gigabytes and minutes
+    if (raw.count(b"[") + raw.count(b"{")) * LEAST_PART_BYTES > len(raw) + SMALL_MANIFEST:
+        raise CacheCorruptError(f"{where}: not a manifest; it has too many lists.")
     try:
         content = json.loads(raw)
     except (ValueError, RecursionError) as error:
@@ -185,9 +190,10 @@ def _parsed(raw: bytes, where: str) -> dict[str, Any]:
 
 def _require_version(content: Mapping[str, Any], where: str) -> None:
     if content.get("format") != FORMAT:
-        raise CacheError(f"{where}: not a teacher cache (format {content.get('format')!r}).")
+        found = short(content.get("format"))
+        raise CacheError(f"{where}: not a teacher cache (format {found}).")
     if content.get("format_version") != FORMAT_VERSION:
         raise CacheError(
-            f"{where}: cache format {content.get('format_version')}, this pkd reads "
+            f"{where}: cache format {short(content.get('format_version'))}, this pkd reads "
             f"{FORMAT_VERSION}; rebuild it with `pkd-cache build`, or update pkd."
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,10 +120,12 @@ class TeacherCache:
         from pipeline.store.stored import Stored
 
         m, rows = self.manifest, self.split(split).rows
+        pieces = self.shards(split, layers)
+        first = next(pieces)  # it is there, before room is made for all that a manifest claims
         values = room_for((rows, len(layers), m.hidden_size), m.dtype, budget_bytes)
         scale = room_for((rows, len(layers)), "float32") if m.dtype == "int8" else None
         result = Stored(values, scale)
-        for shard_rows, piece in self.shards(split, layers):
+        for shard_rows, piece in chain([first], pieces):
             result[shard_rows] = piece
             let_go(values)
         return result
@@ -203,7 +206,8 @@ class TeacherCache:
 
         self.split(split)
         spec = self.manifest.specs(split)[name]
-        return _Decoding(open_array(self.place, split, spec, self.manifest.sizes), self, split)
+        array = open_array(self.place, split, spec, self.manifest.sizes)
+        return _Decoding(array, self, f"{split}/{name}")
 
     def _file(self, name: str) -> bytes:
         """A whole file whose digest is checked."""
@@ -230,14 +234,14 @@ class TeacherCache:
 class _Decoding:
     """A Zarr array whose decoding errors name the cache."""
 
-    def __init__(self, array: Any, cache: TeacherCache, split: str) -> None:
-        self._array, self._text, self._split = array, cache.text, split
+    def __init__(self, array: Any, cache: TeacherCache, name: str) -> None:
+        self._array, self._text, self._name = array, cache.text, name
 
     def __getitem__(self, selection: Any) -> Any:
         try:
             return self._array[selection]
-        except (ValueError, RuntimeError, OSError, TypeError, IndexError) as error:
+        except (ValueError, RuntimeError, OSError, TypeError, IndexError, MemoryError) as error:
             raise CacheCorruptError(
-                f"{self._text}: {self._split} cannot be decoded ({error}); "
+                f"{self._text}/{self._name}: cannot be decoded ({error}); "
                 f"run `pkd-cache verify {self._text}`."
             ) from None

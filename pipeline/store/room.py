@@ -36,9 +36,10 @@ def room_for(shape: tuple[int, ...], dtype: str, budget_bytes: int | None = None
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     if size <= (memory_budget() if budget_bytes is None else budget_bytes):
         return np.empty(shape, dtype)
-    file = tempfile.TemporaryFile(prefix="pkd-")  # noqa: SIM115 - the map keeps it open
-    os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error now, not a signal later
-    return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
+    with tempfile.TemporaryFile(prefix="pkd-") as file:  # the map has a descriptor of its own
+        # a full disk is an error now, not a signal later
+        os.posix_fallocate(file.fileno(), 0, size)
+        return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
 
 
 def let_go(array: Array) -> None:

@@ -67,10 +67,10 @@ def layer_costs(student_BMH: Tensor, teacher_BNH: Tensor) -> Tensor:
 
     Expanded into norms and products, so that no (B, N, M, H) is made.
     """
-    norms_N, norms_M = teacher_BNH.square().sum((0, 2)), student_BMH.square().sum((0, 2))
-    product_NM = torch.einsum("bnh,bmh->nm", teacher_BNH, student_BMH)
-    total = norms_N[:, None] + norms_M[None, :] - 2 * product_NM
-    return total.clamp(min=0) / (len(student_BMH) * student_BMH.shape[-1])
+    teacher, student = (each.transpose(0, 1).flatten(1) for each in (teacher_BNH, student_BMH))
+    norms_N, norms_M = teacher.square().sum(1), student.square().sum(1)
+    total = norms_N[:, None] + norms_M[None, :] - 2 * (teacher @ student.T)
+    return total.clamp(min=0) / teacher.shape[1]
 
 
 def transport(weight_N: np.ndarray, weight_M: np.ndarray, cost_NM: np.ndarray) -> np.ndarray:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import time
+from typing import Any
 
 import click
 
+from stages.cache.tables import size_text
 from stages.cli import emit, json_option, note, overwrite_option, progress
 
 
 @click.command()
-@click.argument("source")
-@click.argument("target")
+@click.argument("source", metavar="SRC")
+@click.argument("target", metavar="DST")
 @overwrite_option
 @json_option
 def copy(source: str, target: str, overwrite: bool, as_json: bool) -> None:
-    """Copy a cache between folders and any fsspec URLs (s3://, gs://, ...).
+    """Copy a cache between folders and any fsspec URLs (s3://, gs://, memory://, ...).
 
-    Every file is read back and compared; the manifest comes last. A copy that was stopped goes on
-    when the same command is run again.
+    Every file is compared with the manifest when it is read, and read back when it is written; the
+    manifest comes last. A copy that was stopped goes on when the same command is run again. What is
+    no cache is never replaced.
 
     \b
     Example:
@@ -26,21 +28,24 @@ def copy(source: str, target: str, overwrite: bool, as_json: bool) -> None:
     """
     from pipeline.store.copy import copy_cache
 
-    start = time.monotonic()
     with progress() as tick:
         done = copy_cache(source, target, overwrite=overwrite, tick=tick)
     if done.existed:
         note(f"{target}: is this cache already; nothing to do.")
-    result = {
-        "source": source,
-        "target": target,
-        "existed": done.existed,
-        "copied_files": done.copied_files,
-        "kept_files": done.kept_files,
-        "copied_bytes": done.copied_bytes,
-        "content_digest": done.manifest.content_digest,
-    }
-    text = f"{target}: {done.copied_files} files copied, {done.kept_files} were there already; "
-    seconds = max(time.monotonic() - start, 1e-9)
-    text += f"{done.copied_bytes / 1e6:.1f} MB at {done.copied_bytes / 1e6 / seconds:.1f} MB/s"
-    emit(result, as_json, f"{target}: the same cache" if done.existed else text)
+    emit(_result(source, target, done), as_json, _text(target, done))
+
+
+def _result(source: str, target: str, done: Any) -> dict[str, Any]:
+    figures = {name: value for name, value in vars(done).items() if name != "manifest"}
+    where = {"source": source, "target": target}
+    return where | figures | {"content_digest": done.manifest.content_digest}
+
+
+def _text(target: str, done: Any) -> str:
+    if done.existed:
+        return f"{target}: the same cache, {size_text(done.manifest.total_bytes)}"
+    rate = size_text(round(done.copied_bytes / max(done.seconds, 1e-9)))
+    return (
+        f"{target}: {done.copied_files} files copied, {done.kept_files} were there already; "
+        f"{size_text(done.copied_bytes)} copied and read back in {done.seconds:.1f} s, {rate}/s"
+    )

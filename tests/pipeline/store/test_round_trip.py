@@ -182,7 +182,6 @@ def test_what_is_written_is_what_is_read(case: Case) -> None:
         )
 
 
-@pytest.mark.filterwarnings("ignore:.*unclosed file")  # of the memory map, in room.py
 @property_test
 @given(case=cases(), data=st.data())
 def test_any_layers_in_any_order_in_memory_or_on_disk(case: Case, data: st.DataObject) -> None:

@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
-import pipeline.fit_student
 from pipeline.fit_student import fit_student
+from pipeline.strategies import make_strategy
 from pipeline.strategies.base import Matched, Strategy
 from tests.support.tiny import STUDENT, World
 
@@ -72,30 +72,33 @@ def stop_in_the_second_epoch(entry: Any) -> None:
         raise StoppedError
 
 
-def require_same_after_resume(world: World, folder: Path, **changes: Any) -> Path:
-    """Fit once, and once more stopped after its first epoch and resumed: the same bytes.
+def require_same_after_resume(
+    world: World, folder: Path, at_stop: Callable[[Path], None] = lambda _: None, **changes: Any
+) -> None:
+    """Fit once, and once more stopped after the first epoch and resumed: the same bytes.
 
-    Returns:
-        A copy-free path of the stopped run's checkpoint, which is gone after the resume.
+    Args:
+        at_stop: given the checkpoint's folder while the run is stopped.
     """
     fit(world, folder / "whole", **changes)
     with pytest.raises(StoppedError):
         fit(world, folder / "cut", on_step=stop_in_the_second_epoch, **changes)
     assert not (folder / "cut").exists()
-    fit(world, folder / "cut", resume=True, **changes)
+    at_stop(folder / ".cut.partial" / ".state" / "last")
+    told: list[Any] = []
+    fit(world, folder / "cut", resume=True, on_step=told.append, **changes)
+    assert {entry.epoch for entry in told} == {2}
     whole, cut = (folder / name / "model.safetensors" for name in ("whole", "cut"))
     assert whole.read_bytes() == cut.read_bytes()
-    return whole
 
 
 def keep_strategies(patch: pytest.MonkeyPatch) -> list[Strategy]:
     """Lists the strategies that `fit_student` makes from now on."""
     made: list[Strategy] = []
-    make = pipeline.fit_student.make_strategy
 
     def making(*arguments: Any) -> Strategy:
-        made.append(make(*arguments))
+        made.append(make_strategy(*arguments))
         return made[-1]
 
-    patch.setattr(pipeline.fit_student, "make_strategy", making)
+    patch.setattr("pipeline.fit_student.make_strategy", making)
     return made
