@@ -99,10 +99,11 @@ def publish(partial: Path, target: Path) -> None:
     sync_tree(partial)
     if target.exists():
         exchange(partial, target)
+        sync_folder(target.parent)  # a power cut must not undo the exchange after the removal
         shutil.rmtree(partial)
     else:
         partial.rename(target)
-    sync_folder(target.parent)
+        sync_folder(target.parent)
 
 
 def share_as_folder(folder: Path) -> None:

@@ -53,11 +53,11 @@ def test_a_command_of_a_document_is_one_that_there_is(
     name, *arguments = words
     if name.startswith("-"):
         return  # of the whole command, such as --version
-    context = click.Context(group)
+    context = click.Context(group, **group.context_settings)
     command = group.get_command(context, name)
     assert command, f"{page}: no command {name}"
     try:
-        command.make_context(name, arguments)
+        command.make_context(name, arguments, parent=context)
     except click.exceptions.Exit:
         pass  # --help
     except click.UsageError as error:

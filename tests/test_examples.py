@@ -141,5 +141,5 @@ def test_the_loss_of_the_example_is_the_formula(world: World) -> None:
     soft = softmax(t / 10)
     kd = 100 * (soft * np.log(soft / softmax(s / 10))).sum() / 6
     pt = ((cls(ours, (1, 2)) - cls(theirs, (1, 3))) ** 2).mean()
-    assert float(loss) == pytest.approx(0.5 * ce + 0.5 * kd + 100 * pt, rel=1e-5)
+    assert loss.item() == pytest.approx(0.5 * ce + 0.5 * kd + 100 * pt, rel=1e-5)
     assert min(0.5 * ce, 0.5 * kd, 100 * pt) > 1e-3, "every term must count"

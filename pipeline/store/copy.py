@@ -7,6 +7,7 @@ manifest goes first and the new one comes last, so that nothing in between looks
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import time
@@ -86,7 +87,7 @@ def copy_cache(
     origin, goal = place_of(source), place_of(target)
     manifest = read_manifest(origin)
     if isinstance(goal, LocalPlace):
-        goal = LocalPlace(goal.path.resolve())  # through a link, not in its place
+        goal = LocalPlace(_real(goal.path))  # through a link, not in its place
     _require_apart(origin, goal)
     if _holds(goal, manifest, overwrite=overwrite):
         _forget_incoming(goal)
@@ -112,7 +113,12 @@ def _address(place: Place) -> tuple[object, str]:
     if isinstance(place, RemotePlace):
         return place.fs, place.root
     assert isinstance(place, LocalPlace)
-    return "local", str(place.path.resolve())
+    return "local", str(_real(place.path))
+
+
+def _real(path: Path) -> Path:
+    """`Path.resolve` raises for a link to itself, and not in each version of Python the same."""
+    return Path(os.path.realpath(path))
 
 
 # --- what is at the target -----------------------------------------------------------------------
@@ -153,7 +159,7 @@ def _require_room(goal: Place, manifest: Manifest, *, overwrite: bool) -> None:
     """
     if isinstance(goal, LocalPlace):
         if goal.exists() and not goal.path.is_dir():
-            raise OutputExistsError(_no_cache(goal, "it is a file"))
+            raise OutputExistsError(_no_cache(goal, "it is no folder"))
         strange = sorted(path.name for path in goal.path.iterdir()) if goal.exists() else []
     else:
         strange = sorted(goal.sizes().keys() - manifest.files.keys() - {MANIFEST})

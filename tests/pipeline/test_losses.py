@@ -124,7 +124,7 @@ def test_regression_is_squared_error_over_the_labelled_rows() -> None:
     logits = torch.tensor([[1.0], [3.0], [7.0]], requires_grad=True)
     labels = torch.tensor([0.0, 1.0, math.nan])
     loss = hard_label_loss(logits, labels)
-    assert float(loss.detach()) == pytest.approx((1.0 + 4.0) / 2)
+    assert loss.item() == pytest.approx((1.0 + 4.0) / 2)
     loss.backward()
     assert logits.grad is not None
     assert logits.grad.flatten().tolist() == pytest.approx([1.0, 2.0, 0.0])

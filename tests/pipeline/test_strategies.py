@@ -104,11 +104,11 @@ def test_emd_moves_its_weights_in_training_alone_and_gradients_reach_the_student
     assert isinstance(strategy, EarthMover)
     found = batch()
     strategy.eval()
-    before = float(strategy(found))
+    before = strategy(found).item()
     assert torch.equal(strategy.weight_N, torch.full((4,), 0.25, dtype=torch.float64))
     strategy.train()
     loss = strategy(found)
-    assert float(loss) == pytest.approx(before)
+    assert loss.item() == pytest.approx(before)
     loss.backward()
     assert found.student_BMH.grad is not None
     assert float(strategy.weight_N.sum()) == pytest.approx(1)
@@ -157,7 +157,7 @@ def test_rail_draws_by_epoch_and_equals_numpy(name: str) -> None:
         one = one / np.linalg.norm(one, axis=-1, keepdims=True)
         other = other / np.linalg.norm(other, axis=-1, keepdims=True)
         total += np.linalg.norm(one - other, axis=-1).mean()
-    assert float(strategy(found)) == pytest.approx(total / len(pairs), rel=1e-4)
+    assert strategy(found).item() == pytest.approx(total / len(pairs), rel=1e-4)
 
 
 def test_a_contrast_is_infonce_over_rows_of_other_classes() -> None:
@@ -179,7 +179,7 @@ def test_negatives_were_seen_and_are_of_other_classes() -> None:
     assert isinstance(strategy, Contrastive)
     strategy.train()
     found = of_layers(batch(rows=6), strategy)
-    assert float(strategy(found)) == 0.0  # nothing was seen yet
+    assert strategy(found).item() == 0.0  # nothing was seen yet
     assert strategy.label_N[:6].tolist() == [0, 1, 0, 1, 0, 1]
     assert (strategy.label_N[6:] == -100).all()
     drawn, there = strategy._negatives(torch.tensor([0, 1, -100]))
@@ -188,7 +188,7 @@ def test_negatives_were_seen_and_are_of_other_classes() -> None:
     assert set(drawn[1].tolist()) <= {0, 2, 4}
     bank = strategy.bank_NU.clone()
     loss = strategy(found)
-    assert float(loss) > 0
+    assert loss.item() > 0
     loss.backward()
     assert found.student_BMH.grad is not None
     assert not torch.equal(strategy.bank_NU[:6], bank[:6])

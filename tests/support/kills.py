@@ -148,13 +148,12 @@ class Moments:
             return self._real[name](place, *more, **options)
         made = Path(more[0]) if name in ("link", "rename", "replace") else path
         self.reach(f"{name} {made.relative_to(self.root)}")
-        if name == "fsync":  # not really: a process that dies leaves the system's memory alone
-            self.unsynced.synced(place)
-            return None
         new = name in NAMING and not made.exists()
         result = self._real[name](place, *more, **options)
         if new:
             self.unsynced.named(made.parent, self._undo_of(name, path, made))
+        if name == "fsync":
+            self.unsynced.synced(place)
         return result
 
     def _undo_of(self, name: str, path: Path, made: Path) -> Undo:

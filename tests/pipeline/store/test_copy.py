@@ -490,8 +490,10 @@ def test_what_is_no_cache_is_never_replaced(cache: Path, target: str, name: str)
 
 def test_a_file_and_an_empty_folder(cache: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("dear")
-    with pytest.raises(OutputExistsError, match="it is a file"):
-        copy_cache(cache, tmp_path / "file", overwrite=True)
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("file", "loop"):
+        with pytest.raises(OutputExistsError, match="it is no folder"):
+            copy_cache(cache, tmp_path / name, overwrite=True)
     (tmp_path / "empty").mkdir()
     copy_cache(cache, tmp_path / "empty")
     assert files_of(tmp_path / "empty") == files_of(cache)

@@ -15,10 +15,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -50,10 +51,19 @@ def forks() -> Forks:
     return Forks()
 
 
+@contextmanager
+def folder_in_memory(otherwise: Path) -> Iterator[Path]:
+    """A folder that never waits for a disk, where the system has one: trials are many."""
+    memory = Path("/dev/shm")
+    usable = memory.is_dir() and os.access(memory, os.W_OK)
+    with TemporaryDirectory(prefix="pkd-", dir=memory if usable else otherwise) as folder:
+        yield Path(folder)
+
+
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A build in this process does not wait for the disk."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
+def memory(tmp_path: Path) -> Iterator[Path]:
+    with folder_in_memory(tmp_path) as folder:
+        yield folder
 
 
 def spread(first: int, stop: int, count: int) -> list[int]:
@@ -78,15 +88,14 @@ def leftovers(target: Path) -> list[str]:
 # --- the writer alone, at injected moments -------------------------------------------------------
 
 
-@pytest.mark.usefixtures("quick")
 def test_killed_at_any_moment_it_goes_on_from_the_last_finished_shard(
-    forks: Forks, tmp_path: Path, record_property: Record
+    forks: Forks, memory: Path, record_property: Record
 ) -> None:
-    names = forks.moments(tmp_path / "whole" / "c.zarr")
-    whole = files_of(tmp_path / "whole" / "c.zarr")
+    names = forks.moments(memory / "whole" / "c.zarr")
+    whole = files_of(memory / "whole" / "c.zarr")
     between, trials = 0, spread(0, len(names), 20)
     for number in trials:
-        target = tmp_path / str(number) / "c.zarr"
+        target = memory / str(number) / "c.zarr"
         name = forks.kill_build(target, number)
         done, published = recorded(target), target.exists()
         between += 0 < len(done) < len(SHARDS)
@@ -104,15 +113,14 @@ def test_killed_at_any_moment_it_goes_on_from_the_last_finished_shard(
     assert between
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_power_cut_takes_what_was_not_synced_and_nothing_else(
-    forks: Forks, tmp_path: Path, record_property: Record
+    forks: Forks, memory: Path, record_property: Record
 ) -> None:
-    names = forks.moments(tmp_path / "whole" / "c.zarr")
-    whole = files_of(tmp_path / "whole" / "c.zarr")
+    names = forks.moments(memory / "whole" / "c.zarr")
+    whole = files_of(memory / "whole" / "c.zarr")
     trials = spread(0, len(names), 15)
     for trial, number in enumerate(trials):
-        target, loss = tmp_path / str(number) / "c.zarr", LOSSES[trial % len(LOSSES)]
+        target, loss = memory / str(number) / "c.zarr", LOSSES[trial % len(LOSSES)]
         name = f"{loss} at: {forks.kill_build(target, number, loss=loss)}"
         done, published = recorded(target), target.exists()
         if published:
@@ -125,27 +133,33 @@ def test_a_power_cut_takes_what_was_not_synced_and_nothing_else(
     record_property("power cuts at injected moments, all resumed to the same bytes", len(trials))
 
 
-@pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("exchanges", [True, False], ids=["exchange", "renames"])
+@pytest.mark.parametrize(
+    ("exchanges", "loss"),
+    [
+        pytest.param(True, None, id="exchange"),
+        pytest.param(False, None, id="renames"),
+        pytest.param(True, "names", id="power cut"),
+    ],
+)
 def test_killed_while_it_replaces_a_cache_one_of_the_two_is_there(
-    forks: Forks, tmp_path: Path, record_property: Record, exchanges: bool
+    forks: Forks, memory: Path, record_property: Record, exchanges: bool, loss: str | None
 ) -> None:
     """From the last finished shard on; before that nothing differs from any other build."""
-    write(tmp_path / "old.zarr", rows=ROWS, **OLD)
-    old = files_of(tmp_path / "old.zarr")
+    write(memory / "old.zarr", rows=ROWS, **OLD)
+    old = files_of(memory / "old.zarr")
 
     def with_old(name: str) -> Path:
-        shutil.copytree(tmp_path / "old.zarr", tmp_path / name / "c.zarr")
-        return tmp_path / name / "c.zarr"
+        shutil.copytree(memory / "old.zarr", memory / name / "c.zarr")
+        return memory / name / "c.zarr"
 
     names = forks.moments(with_old("whole"), exchanges=exchanges)
-    whole = files_of(tmp_path / "whole" / "c.zarr")
+    whole = files_of(memory / "whole" / "c.zarr")
     swap = max(place for place, name in enumerate(names) if name.startswith(("exchange", "rename")))
     last = max(place for place, name in enumerate(names) if RECORD.fullmatch(name))
     trials = sorted({*spread(last, len(names), 8), swap, swap + 1, swap + 2})
     for number in trials:
         target = with_old(str(number))
-        name = forks.kill_build(target, number, exchanges=exchanges)
+        name = forks.kill_build(target, number, exchanges=exchanges, loss=loss)
         there = target if exchanges or target.exists() else target.with_name(".c.zarr.old")
         assert files_of(there) in (old, whole), name
         build(target)
@@ -158,9 +172,8 @@ def test_killed_while_it_replaces_a_cache_one_of_the_two_is_there(
     record_property("kills while a cache was replaced, one of the two always whole", len(trials))
 
 
-@pytest.mark.usefixtures("quick")
-def test_killed_again_and_again_it_still_ends(forks: Forks, tmp_path: Path) -> None:
-    target = tmp_path / "c.zarr"
+def test_killed_again_and_again_it_still_ends(forks: Forks, memory: Path) -> None:
+    target = memory / "c.zarr"
     kills, done = 0, set[int]()
     while len(done) < len(SHARDS):
         forks.kill_build(target, 130)
@@ -168,8 +181,8 @@ def test_killed_again_and_again_it_still_ends(forks: Forks, tmp_path: Path) -> N
         assert recorded(target) > done
         done = recorded(target)
     assert build(target) == []
-    write(tmp_path / "whole.zarr", rows=ROWS)
-    assert files_of(target) == files_of(tmp_path / "whole.zarr")
+    write(memory / "whole.zarr", rows=ROWS)
+    assert files_of(target) == files_of(memory / "whole.zarr")
     assert kills > 2
 
 
@@ -185,23 +198,22 @@ DAMAGED = [
 ]
 
 
-@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("damage", ["missing", "emptied", "halved"])
 @pytest.mark.parametrize("name", DAMAGED)
 def test_a_file_damaged_between_the_builds_is_written_again(
-    tmp_path: Path, name: str, damage: str
+    memory: Path, name: str, damage: str
 ) -> None:
-    write(tmp_path / "whole.zarr", rows=ROWS)
+    write(memory / "whole.zarr", rows=ROWS)
     with pytest.raises(KeyboardInterrupt):
-        write(tmp_path / "c.zarr", rows=ROWS, stop_after=4)
-    path = tmp_path / name
+        write(memory / "c.zarr", rows=ROWS, stop_after=4)
+    path = memory / name
     if damage == "missing":
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2 if damage == "halved" else 0])
-    written = build(tmp_path / "c.zarr")
+    written = build(memory / "c.zarr")
     assert set(range(4, len(SHARDS))) <= set(written)
-    assert files_of(tmp_path / "c.zarr") == files_of(tmp_path / "whole.zarr")
+    assert files_of(memory / "c.zarr") == files_of(memory / "whole.zarr")
 
 
 # --- the real command ----------------------------------------------------------------------------
@@ -242,9 +254,13 @@ class Command:
     def start_on_train(self) -> BaseProcess:
         """Start, and wait for the first training shard."""
         process = self.start()
-        while not recorded(self.target) and process.is_alive():
-            time.sleep(0.001)
+        self.wait_for_train(process, 1)
         return process
+
+    def wait_for_train(self, process: BaseProcess, shards: int) -> None:
+        """Wait for so many training shards, or for the end."""
+        while len(recorded(self.target)) < shards and process.is_alive():
+            time.sleep(0.001)
 
 
 @dataclass(frozen=True)
@@ -253,18 +269,20 @@ class Whole:
 
     files: dict[str, bytes]
     seconds: float
-    """From its first training shard to its end."""
+    """From its first training shard to its last."""
 
 
 @pytest.fixture(scope="module")
 def whole(forks: Forks, world: World, tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    command = Command(forks, world, tmp_path_factory.mktemp("undisturbed"))
-    process = command.start_on_train()
-    start = time.monotonic()
-    process.join()
-    seconds = time.monotonic() - start
-    assert process.exitcode == 0, command.log
-    return Whole(files_of(command.target), seconds)
+    with folder_in_memory(tmp_path_factory.mktemp("whole")) as folder:
+        command = Command(forks, world, folder)
+        process = command.start_on_train()
+        start = time.monotonic()
+        command.wait_for_train(process, TRAIN_SHARDS)
+        seconds = time.monotonic() - start
+        process.join()
+        assert process.exitcode == 0, command.log
+        return Whole(files_of(command.target), seconds)
 
 
 def kill(process: BaseProcess) -> None:
@@ -291,13 +309,13 @@ def rows_done(log: str) -> int:
 
 
 def test_the_command_killed_at_random_moments_computes_no_finished_shard_again(
-    forks: Forks, world: World, tmp_path: Path, whole: Whole, record_property: Record
+    forks: Forks, world: World, memory: Path, whole: Whole, record_property: Record
 ) -> None:
     """Only kills between the first and the last training shard count; others are checked too."""
     draw, between, others = random.Random(0), list[int](), 0
     while len(between) < RANDOM_KILLS:
         assert others < 5 * RANDOM_KILLS, "kills hardly ever hit"
-        command = Command(forks, world, tmp_path / str(len(between) + others))
+        command = Command(forks, world, memory / str(len(between) + others))
         process = command.start_on_train()
         time.sleep(draw.uniform(0, whole.seconds))
         kill(process)
@@ -338,9 +356,9 @@ def stopped_builder(forks: Forks, world: World, root: Path) -> tuple[Command, Ba
 
 
 def test_of_two_builders_one_is_refused_until_the_other_dies(
-    forks: Forks, world: World, tmp_path: Path, whole: Whole
+    forks: Forks, world: World, memory: Path, whole: Whole
 ) -> None:
-    command, first = stopped_builder(forks, world, tmp_path)
+    command, first = stopped_builder(forks, world, memory)
     before = files_of(command.folder / ".rte.zarr.partial")
     assert command.run() == 1
     assert "another process is making it" in command.log

@@ -138,7 +138,7 @@ def test_links_and_devices_are_no_files(tmp_path: Path) -> None:
     place = LocalPlace(folder)
     odd = ("link", "folder", "nowhere", "itself", "fifo")
     assert place.sizes() == dict.fromkeys(odd)
-    for name in (*odd, "folder/secret", "folder/x"):
+    for name in (*odd, "folder/secret", "folder/x", "n" * 300):
         assert place.size(name) is None
         for read in (place.read, place.digest):  # a read of the fifo would wait for ever
             with pytest.raises(FileNotFoundError):
@@ -153,11 +153,13 @@ def test_a_folder_reached_through_a_link(tmp_path: Path) -> None:
     assert place_of(tmp_path / "link").read("a") == b"x"
 
 
-def test_a_place_that_is_a_file(tmp_path: Path) -> None:
+def test_a_link_to_itself_and_a_file(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "file").write_bytes(b"x")
-    place = place_of(tmp_path / "file")
-    assert place.exists()
-    assert (place.size("a"), place.sizes()) == (None, {})
+    for name in ("loop", "file"):
+        place = place_of(tmp_path / name)
+        assert place.exists()
+        assert (place.size("a"), place.sizes()) == (None, {})
 
 
 # --- a URL ---------------------------------------------------------------------------------------

@@ -128,7 +128,7 @@ def test_steps_of_training_equal_the_second_formula(n: int, m: int, kind: str, t
         batch = batch_of(strategy, seed=step)
         cost = costs_by_hand(*arrays_of(batch))
         flow = solved(left, right, cost)
-        assert float(strategy(batch).detach()) == pytest.approx((flow * cost).sum(), rel=1e-4)
+        assert strategy(batch).item() == pytest.approx((flow * cost).sum(), rel=1e-4)
         if kind != "fixed":
             moved = flow * cost
             left = weights_by_hand(moved.sum(1), left, kind, tau)
@@ -176,7 +176,7 @@ def test_a_layer_that_costs_nothing(kind: str) -> None:
     batch = Matched(teacher.clone().requires_grad_(), teacher, torch.arange(5), torch.zeros(5))
     for _ in range(3):
         loss = strategy(batch)
-        assert float(loss.detach()) == pytest.approx(0.0, abs=1e-6)
+        assert loss.item() == pytest.approx(0.0, abs=1e-6)
         assert strategy.weight_N.sum() == pytest.approx(1.0)
         assert strategy.weight_N.min() > 0
     loss.backward()

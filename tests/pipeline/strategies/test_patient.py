@@ -70,7 +70,7 @@ def test_the_loss_equals_the_second_formula(name: str, normalize: bool, reductio
     strategy = patient(name, 12, 6, normalize=normalize, reduction=reduction)
     batch = batch_of(strategy)
     expected = by_hand(strategy, batch, normalize=normalize, paper=reduction == "paper")
-    assert float(strategy(batch).detach()) == pytest.approx(expected, rel=1e-5)
+    assert strategy(batch).item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(("layers", "depth"), [(24, 6), (24, 2), (12, 12), (2, 2)])
@@ -78,7 +78,7 @@ def test_other_depths(layers: int, depth: int) -> None:
     strategy = patient("skip", layers, depth)
     batch = batch_of(strategy)
     expected = by_hand(strategy, batch, normalize=True, paper=False)
-    assert float(strategy(batch).detach()) == pytest.approx(expected, rel=1e-5)
+    assert strategy(batch).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_controls_read_the_layers_of_skip_in_another_order() -> None:
@@ -110,7 +110,7 @@ def test_a_narrower_student_learns_one_projection() -> None:
     (weight,) = strategy.parameters()
     student, teacher = arrays_of(batch)
     gap = unit(student[:, :2] @ weight.detach().double().numpy().T) - unit(teacher)
-    assert float(loss.detach()) == pytest.approx(float(np.mean(gap**2)), rel=1e-5)
+    assert loss.item() == pytest.approx(float(np.mean(gap**2)), rel=1e-5)
     loss.backward()
     assert weight.grad is not None
     assert weight.grad.abs().max() > 0

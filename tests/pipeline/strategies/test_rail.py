@@ -95,7 +95,7 @@ def test_linear_equals_the_second_formula(n: int, m: int) -> None:
         one = unit(student[:, j] @ weight_of(of_student).T)
         other = unit(teacher[:, strategy.drawn[j] - 1] @ weight_of(of_teacher).T)
         distances.append(np.linalg.norm(one - other, axis=-1).mean())
-    assert float(strategy(batch).detach()) == pytest.approx(np.mean(distances), rel=1e-5)
+    assert strategy(batch).item() == pytest.approx(np.mean(distances), rel=1e-5)
     assert len(distances) == m
 
 
@@ -109,7 +109,7 @@ def test_concatenated_equals_the_second_formula(n: int, m: int) -> None:
     drawn = np.concatenate([teacher[:, layer - 1] for layer in strategy.drawn], axis=-1)
     gap = unit(student.reshape(len(student), -1) @ one.T) - unit(drawn @ other.T)
     by_hand = np.linalg.norm(gap, axis=-1).mean()
-    assert float(strategy(batch).detach()) == pytest.approx(by_hand, rel=1e-5)
+    assert strategy(batch).item() == pytest.approx(by_hand, rel=1e-5)
 
 
 def test_worked_distance() -> None:
