@@ -115,6 +115,11 @@ class FitParams:
     )
     device: str = option("auto", "auto, cpu, cuda, cuda:1, mps.")
     seed: int = option(0, "Seed of the new head, the order of rows and dropout.", at_least=0)
+    keep: str = option(
+        "best",
+        "The weights to keep: of the epoch that is best on the validation rows, or of the last.",
+        choices=("best", "last"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

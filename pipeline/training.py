@@ -76,7 +76,7 @@ def train(
     on_step: Callable[[StepLog], None],
     on_epoch: Callable[[dict[str, Any]], None],
 ) -> Progress:
-    """Train `model` in place and leave it with the weights of its best epoch.
+    """Train `model` in place and leave it with the weights of its best epoch, or its last.
 
     Args:
         model: a `transformers` classifier.
@@ -86,7 +86,7 @@ def train(
             called before every epoch.
         evaluate: scores by split; the first metric of the first split chooses the best epoch,
             the earlier one when equal.
-        settings: epochs, batch size, learning rate and the like.
+        settings: epochs, batch size, learning rate and the like; `keep` says whose weights stay.
         state: folder of the checkpoint, which is written after every epoch.
         device: where to train.
         resume: go on from the checkpoint in `state`, if there is one.
@@ -141,7 +141,7 @@ def train(
             "scores": evaluate(),
             "seconds": time.monotonic() - start,
         }
-        _finish_epoch(accelerator, model, progress, record, state)
+        _finish_epoch(accelerator, model, progress, record, state, keep=settings.keep)
         on_epoch(record)
     _load_best(accelerator, model, state)
     return progress
@@ -241,14 +241,22 @@ class _Meter:
 
 
 def _finish_epoch(
-    accelerator: Any, model: Any, progress: Progress, record: dict[str, Any], state: Path
+    accelerator: Any,
+    model: Any,
+    progress: Progress,
+    record: dict[str, Any],
+    state: Path,
+    *,
+    keep: str,
 ) -> None:
-    """Keep the best weights, then the checkpoint that `--resume` goes on from."""
+    """Keep the best (or last) weights, then the checkpoint that `--resume` goes on from."""
     scores = next(iter(record["scores"].values()))
     score = next(iter(scores.values()))
+    if better := keep == "last" or score > progress.best_score:
+        progress.best_score, progress.best_epoch = score, record["epoch"]
     state.mkdir(parents=True, exist_ok=True)
     with naming_full_disk(state):
-        _write_state(accelerator, model, progress, record, score, state)
+        _write_state(accelerator, model, progress, record, state, better=better)
 
 
 def _write_state(
@@ -256,13 +264,13 @@ def _write_state(
     model: Any,
     progress: Progress,
     record: dict[str, Any],
-    score: float,
     state: Path,
+    *,
+    better: bool,
 ) -> None:
     from safetensors.torch import save_file
 
-    if score > progress.best_score:
-        progress.best_score, progress.best_epoch = score, record["epoch"]
+    if better:
         weights = {
             k: v.contiguous() for k, v in accelerator.unwrap_model(model).state_dict().items()
         }

@@ -115,6 +115,19 @@ def test_the_best_epoch_is_kept_the_earlier_when_equal(world: World, tmp_path: P
         torch.testing.assert_close(again.state_dict()[name], weight, rtol=0, atol=0)
 
 
+def test_the_last_epoch_is_kept_where_that_is_asked_for(world: World, tmp_path: Path) -> None:
+    """As when the validation rows are those of the report, and must choose nothing."""
+    last = replace(PARAMS, keep="last")
+    kept, progress = fit(world, tmp_path / "last", last, scores=[0.1, 0.9, 0.3, 0.2])
+    assert (progress.best_epoch, progress.best_score) == (4, 0.2)
+    rising, _ = fit(world, tmp_path / "rising", scores=[0.1, 0.2, 0.3, 0.4])
+    other, _ = fit(world, tmp_path / "other", scores=[0.1, 0.9, 0.3, 0.2])
+    same = [torch.equal(kept.state_dict()[n], w) for n, w in rising.state_dict().items()]
+    differs = [not torch.equal(kept.state_dict()[n], w) for n, w in other.state_dict().items()]
+    assert all(same)
+    assert any(differs)
+
+
 @pytest.mark.parametrize("stop_after", [1, 2, 3])
 def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(
     world: World, tmp_path: Path, stop_after: int
