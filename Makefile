@@ -16,7 +16,7 @@ test: $(VENV)/installed  ## all tests, with fewer trials where a test is a serie
 
 soak: $(VENV)/installed  ## the same tests with their full counts, printed
 	PKD_SOAK=1 pytest -v --timeout 3600 --junitxml=.soak.xml
-	@grep -o '<property [^>]*>' .soak.xml || true
+	@grep -o '<property [^>]*>' .soak.xml | sed 's/.*name="\(.*\)" value="\(.*\)".*/\1: \2/' | grep -v '^hypothesis'
 
 lint: $(VENV)/installed
 	ruff check .

@@ -73,6 +73,23 @@ class Rows:
             pad_id=self.pad_id,
         )
 
+    def take(self, rows_B: Tensor) -> Rows:
+        """Some of the rows, in that order, on the same device."""
+        rows_B = rows_B.to(self.starts_N1.device)
+        lengths_B = self.lengths_N[rows_B]
+        starts_B1 = torch.cat([lengths_B.new_zeros(1), lengths_B.cumsum(0)])
+        shift_B = self.starts_N1[rows_B] - starts_B1[:-1]
+        place_T = torch.arange(int(starts_B1[-1]), device=rows_B.device)
+        place_T = place_T + shift_B.repeat_interleave(lengths_B)
+        types = None if self.types_T is None else self.types_T[place_T]
+        return Rows(
+            ids_T=self.ids_T[place_T],
+            types_T=types,
+            starts_N1=starts_B1,
+            labels_N=self.labels_N[rows_B],
+            pad_id=self.pad_id,
+        )
+
     def batch(self, rows_B: Tensor, length: int) -> dict[str, Tensor]:
         """Gather rows as model inputs padded on the right to `length` tokens.
 

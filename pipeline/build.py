@@ -18,6 +18,7 @@ from pipeline.encode import encode
 from pipeline.errors import ParamsError
 from pipeline.exactness import measure_errors, require_exact, sample_rows
 from pipeline.files import folder_size_bytes
+from pipeline.folds import OutOfFold, read_out_of_fold
 from pipeline.params import CacheParams
 from pipeline.plan import existing_cache, existing_part, plan_build
 from pipeline.progress import Tick, silent
@@ -28,6 +29,8 @@ from pipeline.store.writer import CacheWriter, Plan, Share
 from pipeline.teacher_check import output_order, require_outputs
 from pipeline.teacher_pass import Teacher, load_teacher, run_rows
 from pipeline.workers import Workers, join_workers
+
+Array = np.ndarray[Any, Any]
 
 ERROR_ROWS = 64  # rows per split whose error is measured at build time
 
@@ -92,7 +95,8 @@ def build_cache(
     if share and workers.count > 1:
         raise ParamsError("--shard is for separate commands; under a launcher leave it out.")
     teacher = _load(teacher_name, prepared, params, workers)
-    plan, described = plan_build(prepared, teacher, params)
+    folds = read_out_of_fold(teacher_name, prepared.task.num_outputs)
+    plan, described = plan_build(prepared, teacher, params, folds)
     earlier = _earlier(reuse, plan, params) if reuse else None
     if earlier:
         plan = replace(plan, reuse=earlier.cache.manifest.content_digest)
@@ -104,7 +108,7 @@ def build_cache(
         return done(manifest=manifest, existed=True, seconds=seconds)
     with _writer(out, plan, share, workers) as writer:
         values = ShardValues(teacher, plan.layout, plan.batch_tokens, writer.files, earlier)
-        run = _Run(writer, values, prepared, params, workers, described["max_length"], tick)
+        run = _Run(writer, values, prepared, params, workers, described["max_length"], folds, tick)
         run.all_splits()
         workers.meet()
         if share:
@@ -188,8 +192,11 @@ class _Run:
         params: CacheParams,
         workers: Workers,
         max_length: int,
+        folds: OutOfFold | None,
         tick: Tick,
     ) -> None:
+        self.folds = folds
+        self.out_of_fold: Array | None = None  # (rows, outputs) of the split that has them
         self.writer, self.values, self.prepared, self.params = writer, values, prepared, params
         self.workers, self.max_length, self.tick = workers, max_length, tick
         self.computed = self.copied = self.reused = 0
@@ -215,7 +222,12 @@ class _Run:
         self.writer.add_split(split, examples)
         self.labels[split] = labels_of(examples)
         rows = Rows.from_examples(examples, teacher.tokenizer.pad_token_id)
-        self.values.add_split(split, rows, examples["row_digest"].to_pylist())
+        digests = examples["row_digest"].to_pylist()
+        self.values.add_split(split, rows, digests)
+        self.out_of_fold = None
+        if self.folds and split in self.writer.plan.layout.out_of_fold:
+            order = teacher.output_order
+            self.out_of_fold = self.folds.of_rows(digests, teacher.name, order)
         return rows
 
     def _write(self, split: str, rows: Rows) -> None:
@@ -233,8 +245,16 @@ class _Run:
     ) -> None:
         found = self.values.shard(split, shard, on_batch)
         errors = self._errors(split, shard, rows, found)
+        held = self.writer.rows_of(split, shard)
+        more = None if self.out_of_fold is None else self.out_of_fold[held]
         self.writer.write_shard(
-            split, shard, found.logits_RK, found.cls, errors=errors, reused=found.reused
+            split,
+            shard,
+            found.logits_RK,
+            found.cls,
+            out_of_fold=more,
+            errors=errors,
+            reused=found.reused,
         )
         self.computed += found.computed
         self.copied += found.copied

@@ -49,6 +49,13 @@ def conclude(
             if not task.is_regression:
                 known = labelled(labels_N)
                 agreement[split] = metrics.accuracy(logits[known], labels_N[known])
+    for split in writer.plan.layout.out_of_fold:
+        known = labelled(labels[split])
+        if known.any() and not task.is_regression:
+            found_logits = writer.files.out_of_fold(split)[known]
+            agreement[f"{split}, out of fold"] = metrics.accuracy(
+                found_logits, labels[split][known]
+            )
     errors = [record["errors"] for record in writer.all_records() if record["errors"]]
     complete = described | {
         "teacher": teacher | {"scores": scores, "agreement": agreement},

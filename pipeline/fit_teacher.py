@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,14 @@ from pipeline.data import Prepared
 from pipeline.devices import pick_device
 from pipeline.encode import encode
 from pipeline.errors import ParamsError
-from pipeline.evaluate import predict, score_rows
+from pipeline.evaluate import evaluate, predict, score_rows
+from pipeline.folds import (
+    OutOfFold,
+    fit_folds,
+    require_folds,
+    score_out_of_fold,
+    write_out_of_fold,
+)
 from pipeline.losses import hard_label_loss
 from pipeline.models import (
     DEFAULT_MAX_LENGTH,
@@ -30,8 +38,9 @@ from pipeline.models import (
 from pipeline.params import TeacherParams
 from pipeline.runs import finished_record, identifying
 from pipeline.session import Session, run_session
+from pipeline.tasks import Task
 from pipeline.teacher_check import output_order, require_outputs
-from pipeline.training import StepLog
+from pipeline.training import StepLog, Terms, has_checkpoint, train
 
 
 def fit_teacher(
@@ -43,6 +52,7 @@ def fit_teacher(
     resume: bool = False,
     overwrite: bool = False,
     on_step: Callable[[StepLog], None] = lambda _: None,
+    on_fold_step: Callable[[int, StepLog], None] = lambda *_: None,
 ) -> dict[str, Any]:
     """Fine-tune a pretrained encoder on a task.
 
@@ -54,6 +64,7 @@ def fit_teacher(
         resume: go on from a checkpoint of the same run.
         overwrite: replace a teacher that came from other inputs.
         on_step: told of steps.
+        on_fold_step: told of the steps of `params.folds`, with the number of the fold from 1.
 
     Returns:
         The record in `teacher.json`; with "existed": True when there was nothing to do.
@@ -78,18 +89,18 @@ def fit_teacher(
         return record | {"existed": True}
     require_length(params.max_length, load_config(params.init), params.init)
     tokenizer = load_tokenizer(params.init)
+    examples = encode(prepared.table("train"), task, tokenizer, params.max_length)
+    rows = Rows.from_examples(examples, tokenizer.pad_token_id).to(device)
     splits = {
         name: _rows(prepared, name, tokenizer, params.max_length, device)
-        for name in ("train", *task.validation_splits)
+        for name in task.validation_splits
     }
-    model = build_classifier(
-        params.init, task, layers=None, seed=params.seed, dropout=params.dropout
-    ).to(device)
-    rows = splits.pop("train")
-
-    def terms(inputs: dict[str, Tensor], _: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
-        return {"ce": hard_label_loss(model(**inputs).logits, labels_B)}
-
+    folds = None
+    if params.folds:
+        require_folds(rows, params.folds)
+        digests = examples["row_digest"].to_pylist()
+        folds = _Folds(task, params, rows, digests, splits, on_fold_step)
+    model = _new_model(task, params).to(device)
     session = Session(
         out=out,
         record_name=TEACHER_RECORD,
@@ -101,7 +112,9 @@ def fit_teacher(
         tokenizer=tokenizer,
         rows=rows,
         splits=splits,
-        terms=terms,
+        terms=_label_terms(model),
+        before=folds.fit if folds else None,
+        more_files=folds.write if folds else None,
         described={
             "kind": "teacher",
             "base": init.to_dict(),
@@ -113,6 +126,62 @@ def fit_teacher(
         },
     )
     return run_session(session, resume=resume, on_step=on_step)
+
+
+def _new_model(task: Task, params: TeacherParams) -> Any:
+    assert params.init is not None
+    return build_classifier(
+        params.init, task, layers=None, seed=params.seed, dropout=params.dropout
+    )
+
+
+def _label_terms(model: Any) -> Terms:
+    def terms(inputs: dict[str, Tensor], _: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
+        return {"ce": hard_label_loss(model(**inputs).logits, labels_B)}
+
+    return terms
+
+
+@dataclass
+class _Folds:
+    """The teachers of `--folds`: fitted as the teacher is, kept as their logits alone."""
+
+    task: Task
+    params: TeacherParams
+    rows: Rows
+    digests: list[bytes]
+    splits: dict[str, Rows]
+    on_step: Callable[[int, StepLog], None]
+    found: OutOfFold | None = None
+
+    def fit(self, state: Path) -> dict[str, Any]:
+        """Fit all that are not finished in `state`; what the record tells of them."""
+        count, seed = self.params.folds, self.params.seed
+        self.found = fit_folds(self.rows, self.digests, count, seed, state, self._fit_one)
+        scores = score_out_of_fold(self.task, self.found, self.rows, self.digests)
+        return {"out_of_fold": {"folds": count, "digest": self.found.digest, "scores": scores}}
+
+    def write(self, folder: Path) -> None:
+        """Put the logits into the teacher's folder."""
+        assert self.found
+        write_out_of_fold(folder, self.found)
+
+    def _fit_one(self, fold: int, rows: Rows, state: Path) -> Any:
+        device = rows.ids_T.device
+        model = _new_model(self.task, self.params).to(device)
+        train(
+            model,
+            rows,
+            _label_terms(model),
+            lambda: evaluate(model, self.task, self.splits, self.params.eval_batch_size),
+            self.params,
+            state,
+            device=device,
+            resume=has_checkpoint(state),
+            on_step=partial(self.on_step, fold),
+            on_epoch=lambda _: None,
+        )
+        return model
 
 
 def _rows(prepared: Prepared, split: str, tokenizer: Any, max_length: int, device: Any) -> Rows:

@@ -22,6 +22,7 @@ def layer_map(
     *,
     match_top: int | None = None,
     seed: int = 0,
+    counted: str = "layers",
 ) -> tuple[int, ...]:
     """Teacher layer for each student layer 1, 2, ..., in order (Sun et al. 2019, section 3.2).
 
@@ -33,8 +34,9 @@ def layer_map(
         teacher_layers: N >= 1.
         student_layers: M >= 1.
         match_top: L in 1..N: the last student layer too is matched, to teacher layer L, and the
-            map is that of a teacher of L layers (Zhang et al., MUD, ACL 2021: L < N).
+            map is that of a teacher of L layers (Liu et al. 2021, MUD: L < N).
         seed: of "shuffled".
+        counted: what M counts, for errors: layers, or passes of shared ones.
 
     Returns:
         M - 1 layers in 1..N-1, () when nothing is matched, as for M = 1; with `match_top` M layers.
@@ -48,11 +50,11 @@ def layer_map(
         layers = parse_layers(strategy)
         if match_top is not None:
             raise ParamsError("--match-top makes the map; leave it out beside a list of layers.")
-        return _checked_list(layers, teacher_layers, student_layers)
+        return _checked_list(layers, teacher_layers, student_layers, counted)
     if match_top is not None and not 1 <= match_top <= teacher_layers:
         raise ParamsError(f"--match-top {match_top}: the teacher has layers 1..{teacher_layers}.")
     depth = match_top or teacher_layers
-    _require_teacher_as_deep(strategy, depth, student_layers)
+    require_as_deep(strategy, depth, student_layers, counted)
     matched = student_layers if match_top else student_layers - 1
     if strategy == "last":
         return tuple(range(depth - student_layers + 1, depth - student_layers + 1 + matched))
@@ -91,21 +93,24 @@ def parse_layers(text: str) -> tuple[int, ...]:
         ) from None
 
 
-def _require_teacher_as_deep(strategy: str, teacher_layers: int, student_layers: int) -> None:
+def require_as_deep(
+    strategy: str, teacher_layers: int, student_layers: int, counted: str = "layers"
+) -> None:
+    """Refuse a student of more layers (or whatever is `counted`) than its teacher: ParamsError."""
     if student_layers > teacher_layers:
         raise ParamsError(
-            f"Strategy `{strategy}`: a student of {student_layers} layers is deeper than its "
+            f"Strategy `{strategy}`: a student of {student_layers} {counted} is deeper than its "
             f"teacher of {teacher_layers}; lower --student-layers."
         )
 
 
 def _checked_list(
-    layers: tuple[int, ...], teacher_layers: int, student_layers: int
+    layers: tuple[int, ...], teacher_layers: int, student_layers: int, counted: str
 ) -> tuple[int, ...]:
     if len(layers) != student_layers - 1:
         raise ParamsError(
             f"Strategy {_text(layers)}: expected {student_layers - 1} teacher layers, one for each "
-            f"layer but the last of a student of {student_layers}, found {len(layers)}."
+            f"but the last of the student's {student_layers} {counted}, found {len(layers)}."
         )
     for layer in layers:
         if not 1 <= layer < teacher_layers:

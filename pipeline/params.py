@@ -93,7 +93,8 @@ class FitParams:
     """What teacher and student training share."""
 
     preset: str | None = option(
-        None, "A named bundle of parameters: pkd2019, bert-emd. Beats params.yaml; flags beat it."
+        None,
+        "A named bundle of parameters: pkd2019, bert-emd, peakd. Beats params.yaml, flags beat it.",
     )
     init: str | None = option(None, "Pretrained encoder to start from: a hub id or a folder.")
     epochs: int = option(4, "Passes over the training rows.", at_least=1)
@@ -128,6 +129,12 @@ class TeacherParams(FitParams):
 
     learning_rate: float = option(2e-5, "Peak learning rate of AdamW.", above=0)
     max_length: int = option(128, "Longest input, in tokens; longer ones are cut.", at_least=3)
+    folds: int = option(
+        0,
+        "Fit so many teachers more, each without its share of the rows, for logits of rows that a "
+        "teacher never saw (of --pretrain ptp); 0 = none.",
+        at_least=0,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,11 +172,14 @@ class StudentParams(FitParams):
     strategy: str = option(
         "skip",
         "What [CLS] is taught: finetune and kd (nothing), skip, last, teacher layers such as "
-        "2,4,6,8,10, emd, rail, rail-concat, alp, contrastive, the controls reverse, shuffled, "
-        "all-to-one, or a class of your own as module:Class.",
+        "2,4,6,8,10, auto (layers that linear probes choose from the cache), emd, rail, "
+        "rail-concat, alp, contrastive, the controls reverse, shuffled, all-to-one, or a class of "
+        "your own as module:Class.",
     )
     match_top: int | None = option(
-        None, "The last student layer learns this teacher layer; of skip and its kin.", at_least=1
+        None,
+        "The last student layer learns this teacher layer; of skip, last and the controls.",
+        at_least=1,
     )
     student_layers: int = option(3, "Transformer blocks of the student.", at_least=1)
     init_layers: str = option(
@@ -245,7 +255,7 @@ class StudentParams(FitParams):
     emd_temperature: float = option(1.0, "Temperature of emd's softmax weights.", above=0)
     alp_scale: bool = option(False, "alp: divide attention scores by the root of the hidden size.")
     match_size: int = option(128, "Size of the shared space of rail and contrastive.", at_least=1)
-    negatives: int = option(256, "Negatives for each row of contrastive.", at_least=1)
+    negatives: int = option(100, "Negatives for each row of contrastive.", at_least=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from pipeline.data import Prepared
 from pipeline.digests import digest_file
 from pipeline.errors import CacheError, OutputExistsError, ParamsError
 from pipeline.existing import must_build
+from pipeline.folds import OutOfFold
 from pipeline.models import (
     DEFAULT_MAX_LENGTH,
     identify_model,
@@ -29,7 +30,7 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "zarr", "numcodecs", "numpy"
 
 
 def plan_build(
-    prepared: Prepared, teacher: Teacher, params: CacheParams
+    prepared: Prepared, teacher: Teacher, params: CacheParams, folds: OutOfFold | None = None
 ) -> tuple[Plan, dict[str, Any]]:
     """The plan of a build, and the manifest's fields that do not depend on its outcome."""
     record = read_teacher_record(teacher.name)
@@ -50,12 +51,15 @@ def plan_build(
         "dtype": params.dtype,
         "compute": params.compute,
     }
+    if folds:
+        identity["out_of_fold"] = folds.digest
     layout = Layout(
         layers=layers,
         hidden_size=teacher.hidden_size,
         outputs=prepared.task.num_outputs,
         dtype=params.dtype,
         shard_rows=params.shard_rows,
+        out_of_fold=("train",) if folds else (),
     )
     plan = Plan(identity=identity, layout=layout, batch_tokens=params.batch_tokens)
     name = teacher.name if is_hub_id(teacher.name) else Path(teacher.name).resolve().name

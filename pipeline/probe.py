@@ -37,32 +37,40 @@ class LayerProbe:
 
 
 def probe_layers(
-    cache: TeacherCache, *, max_rows: int = 4000, seed: int = 0, tick: Tick = silent
+    cache: TeacherCache,
+    *,
+    max_rows: int = 4000,
+    seed: int = 0,
+    validation: bool = True,
+    tick: Tick = silent,
 ) -> list[LayerProbe]:
-    """Fit a probe on every cached layer.
+    """Fit a probe on every cached layer, one after another; none is kept.
 
     Args:
         cache: with labels.
         max_rows: training rows to draw; four fifths of them fit the probe.
         seed: of the draw.
+        validation: whether to score and to read the validation rows too.
         tick: told of layers.
 
     Raises:
-        CacheMismatchError: fewer labelled training rows than a probe can be made of.
+        CacheMismatchError: fewer labelled training rows than a probe can be made of, or all of one
+            class.
     """
     task = Task.from_dict(cache.manifest.task)
     rows, labels = _drawn(cache, max_rows, seed)
     scored = np.arange(len(rows)) % HELD_OUT == 0
-    validation = task.validation_splits[0]
-    known_v, labels_v = _labelled_rows(cache, validation)
+    _require_classes(cache, task, labels[~scored])
+    split_v = task.validation_splits[0]
+    known_v, labels_v = _labelled_rows(cache, split_v if validation else None)
     found = []
     for done, layer in enumerate(cache.manifest.layers):
         tick("probes", done, len(cache.manifest.layers))
-        states = _states(cache, "train", layer)[rows]
+        states = _states(cache, "train", layer, rows)
         probe = _fit(task, states[~scored], labels[~scored])
         of_validation = None
         if len(known_v):
-            states_v = _states(cache, validation, layer)[known_v]
+            states_v = _states(cache, split_v, layer, known_v)
             of_validation = _score(task, probe, states_v, labels_v)
         held_out = _score(task, probe, states[scored], labels[scored])
         found.append(LayerProbe(layer=layer, held_out=held_out, validation=of_validation))
@@ -115,17 +123,29 @@ def _drawn(cache: TeacherCache, max_rows: int, seed: int) -> tuple[Array, Array]
     return rows[order], labels[order]
 
 
-def _labelled_rows(cache: TeacherCache, split: str) -> tuple[Array, Array]:
+def _require_classes(cache: TeacherCache, task: Task, labels_R: Array) -> None:
+    if not task.is_regression and len(np.unique(labels_R)) < 2:
+        raise CacheMismatchError(
+            f"{cache.text}: the {len(labels_R)} training rows to fit a probe on are all of one "
+            "class; there is nothing to tell apart."
+        )
+
+
+def _labelled_rows(cache: TeacherCache, split: str | None) -> tuple[Array, Array]:
     if split not in cache.manifest.splits:
         return np.empty(0, np.int64), np.empty(0)
-    labels = labels_of(cache.examples(split))
+    labels = labels_of(cache.examples(str(split)))
     known = np.flatnonzero(labelled(labels))
     return known, labels[known]
 
 
-def _states(cache: TeacherCache, split: str, layer: int) -> Array:
-    """(R, H) float32."""
-    return cache.cls(split, [layer])[:, 0].astype(np.float32)
+def _states(cache: TeacherCache, split: str, layer: int, rows_R: Array) -> Array:
+    """(R, H) float32 of some rows in their order; never more than a shard of others beside them."""
+    states_RH = np.empty((len(rows_R), cache.manifest.hidden_size), np.float32)
+    for shard_rows, stored in cache.shards(split, [layer]):
+        here_R = (rows_R >= shard_rows.start) & (rows_R < shard_rows.stop)
+        states_RH[here_R] = stored.decode()[rows_R[here_R] - shard_rows.start, 0]
+    return states_RH
 
 
 def _fit(task: Task, states_RH: Array, labels_R: Array) -> Any:

@@ -53,6 +53,8 @@ class Lesson:
     """The validation rows with PTP labels."""
     teacher_accuracy: float
     """On the labelled training rows, in [0, 1]."""
+    out_of_fold: bool
+    """Whether the labels are those of teachers that had not seen the rows."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -75,10 +77,15 @@ class Lesson:
         if not (rare := [name for name, rows in counts.items() if rows < NEARLY_EMPTY * total]):
             return None
         text = ", ".join(f"`{name}` {counts[name]:,}" for name in rare)
+        whose = (
+            "its folds are right on {:.1%} of the rows that they had not seen"
+            if self.out_of_fold
+            else "the teacher is right on {:.1%} of the rows that it was itself trained on"
+        ).format(self.teacher_accuracy)
         return (
-            f"of {total:,} training rows hardly any have the label {text}: the teacher is right on "
-            f"{self.teacher_accuracy:.1%} of the rows that it was itself trained on, so these "
+            f"of {total:,} training rows hardly any have the label {text}: {whose}, so these "
             "labels teach next to nothing."
+            + ("" if self.out_of_fold else " `pkd-teacher fit --folds 5` is the cure.")
         )
 
 
@@ -127,21 +134,24 @@ def make_lesson(
         rows: the training rows, in the order of the cache.
         splits: the validation rows by split; thresholds come from the training rows alone.
     """
-    logits_NK, labels_N = cache.logits("train"), rows.labels_N.cpu().numpy()
+    unseen = cache.has_out_of_fold("train")
+    logits_NK = cache.out_of_fold("train") if unseen else cache.logits("train")
+    labels_N = rows.labels_N.cpu().numpy()
     kind = params.pretrain
     thresholds = parse_thresholds(params.ptp_thresholds) or median_thresholds(logits_NK, labels_N)
 
-    def relabelled(split: str, of: Rows) -> Rows:
-        found_N = ptp_labels(cache.logits(split), of.labels_N.cpu().numpy(), thresholds, kind)
+    def relabelled(logits: Array, of: Rows) -> Rows:
+        found_N = ptp_labels(logits, of.labels_N.cpu().numpy(), thresholds, kind)
         return replace(of, labels_N=torch.from_numpy(found_N).to(of.labels_N.device))
 
     known = labels_N != UNLABELLED_CLASS
     return Lesson(
         kind=kind,
         thresholds=thresholds,
-        train=relabelled("train", rows),
-        splits={name: relabelled(name, of) for name, of in splits.items()},
+        train=relabelled(logits_NK, rows),
+        splits={name: relabelled(cache.logits(name), of) for name, of in splits.items()},
         teacher_accuracy=float((logits_NK.argmax(-1) == labels_N)[known].mean()),
+        out_of_fold=unseen,
     )
 
 
@@ -241,6 +251,7 @@ def pretrain(
         "thresholds": {"correct": lesson.thresholds[0], "wrong": lesson.thresholds[1]},
         "labels": lesson.histogram,
         "teacher_accuracy": lesson.teacher_accuracy,
+        "out_of_fold": lesson.out_of_fold,
         "epochs": params.pretrain_epochs,
         "best_epoch": progress.best_epoch,
         "scores": progress.history[progress.best_epoch - 1]["scores"],

@@ -48,6 +48,8 @@ class Session:
     before: Callable[[Path], dict[str, Any]] | None = None
     """Prepares the model before training and tells the record of it; called with a folder for its
     checkpoints, again after a resume."""
+    more_files: Callable[[Path], None] | None = None
+    """Writes what else belongs into the finished folder."""
     card: Callable[[dict[str, Any]], str] | None = None
     """Makes a model card of the record."""
 
@@ -70,6 +72,8 @@ def run_session(
         with naming_full_disk(run.folder):
             unshared(s.model).save_pretrained(run.folder)
             s.tokenizer.save_pretrained(run.folder)
+            if s.more_files:
+                s.more_files(run.folder)
         outcome = _outcome(s, progress) | describe_result(s.model, run.folder)
         record = s.described | before | outcome
         write_json(run.folder / s.record_name, record)

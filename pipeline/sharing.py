@@ -43,6 +43,19 @@ def match_every(params: StudentParams) -> int:
     return TOP if params.share != "none" and params.student_layers == DEEP else 1
 
 
+def counted_as(params: StudentParams, every: int) -> str:
+    """What the depth of a student is counted in, for errors about it: layers, or passes.
+
+    Args:
+        params: of the run.
+        every: as of `match_every`; 1 where all passes count.
+    """
+    if params.share == "none":
+        return "layers"
+    which = "" if every == 1 else f"one in {every}; "
+    return f"passes ({which}{params.student_layers} layers with --share {params.share})"
+
+
 def require_shareable(config: Any, name: str) -> None:
     """Refuse a family whose blocks are built in another way; raises ModelError."""
     if config.model_type not in FAMILIES:

@@ -81,6 +81,8 @@ def fit(
             resume=resume,
             overwrite=overwrite,
             on_cache=opened.append,
+            on_probe=tick,
+            on_choice=lambda choice: note(f"  {choice.reason}"),
             on_step=_with_shares(step_ticks(tick, name)),
             on_lesson=_tell_lesson,
             on_pretrain_step=step_ticks(tick, f"{name}, {values.pretrain}"),
@@ -95,9 +97,12 @@ def fit(
 def _tell_lesson(lesson: Any) -> None:
     """The labels of --pretrain and how many rows have each."""
     right, wrong = lesson.thresholds
+    whose, seen = "the teacher is", "its training rows"
+    if lesson.out_of_fold:
+        whose, seen = "the folds' teachers are", "rows that they had not seen"
     note(
-        f"  {lesson.kind}: the teacher is right on {lesson.teacher_accuracy:.1%} of its training "
-        f"rows; confident is above {right:.6g} (correct) and {wrong:.6g} (wrong)"
+        f"  {lesson.kind}: {whose} right on {lesson.teacher_accuracy:.1%} of {seen}; confident is "
+        f"above {right:.6g} (correct) and {wrong:.6g} (wrong)"
     )
     counts = lesson.histogram
     total = sum(counts.values())

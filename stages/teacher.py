@@ -70,6 +70,7 @@ def fit(
             resume=resume,
             overwrite=overwrite,
             on_step=step_ticks(tick, f"teacher {task}"),
+            on_fold_step=_fold_ticks(tick, task, values.folds),
         )
     if record.get("existed"):
         note(f"{folder}: made from the same inputs already; nothing to do.")
@@ -121,6 +122,13 @@ def evaluate_teacher(
     emit({"teacher": name, "task": task, "scores": scores}, as_json, "\n".join(lines))
 
 
+def _fold_ticks(tick: Any, task: str, folds: int) -> Any:
+    def on_step(fold: int, entry: Any) -> None:
+        step_ticks(tick, f"teacher {task}, fold {fold} of {folds}")(entry)
+
+    return on_step
+
+
 def _summary(folder: Path, record: dict[str, Any]) -> str:
     lines = [
         (
@@ -131,5 +139,8 @@ def _summary(folder: Path, record: dict[str, Any]) -> str:
     for split, scores in record["scores"].items():
         text = ", ".join(f"{metric} {value:.4f}" for metric, value in scores.items())
         lines.append(f"  {split}: {text}")
+    if found := record.get("out_of_fold"):
+        text = ", ".join(f"{metric} {value:.4f}" for metric, value in found["scores"].items())
+        lines.append(f"  training rows out of {found['folds']} folds: {text}")
     lines.append(f"Next: pkd-cache build --task {record['task']}")
     return "\n".join(lines)

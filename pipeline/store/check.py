@@ -13,7 +13,7 @@ from pipeline.errors import CacheCorruptError
 from pipeline.progress import Tick, silent
 from pipeline.store.arrays import require_group_metadata
 from pipeline.store.examples import describe, digests_fit
-from pipeline.store.format import CLS, EXAMPLES, LOGITS, MANIFEST, METADATA
+from pipeline.store.format import CLS, EXAMPLES, LOGITS, MANIFEST, METADATA, OUT_OF_FOLD
 from pipeline.store.manifest import Manifest, read_manifest
 from pipeline.store.place import Place, place_of
 from pipeline.store.reader import TeacherCache
@@ -92,11 +92,13 @@ def _values(place: Place, manifest: Manifest, tick: Tick) -> Iterator[Finding]:
         yield from _caught(name, partial(_group, place, name))
     for split in manifest.splits:
         checks = {f"{split}/{EXAMPLES}": [_tokens], f"{split}/{LOGITS}": [_logits]}
+        if cache.has_out_of_fold(split):
+            checks[f"{split}/{OUT_OF_FOLD}"] = [_out_of_fold]
         checks[f"{split}/{CLS}"] = [partial(_vectors, layer=layer) for layer in manifest.layers]
         for name, parts in checks.items():
             for check in parts:
                 yield from _caught(name, partial(check, cache, split))
-                done += name != f"{split}/{LOGITS}"
+                done += check not in (_logits, _out_of_fold)
                 tick("values", done, total)
 
 
@@ -126,6 +128,11 @@ def _tokens(cache: TeacherCache, split: str) -> Iterator[str]:
 
 def _logits(cache: TeacherCache, split: str) -> Iterator[str]:
     if not np.isfinite(cache.logits(split)).all():
+        yield "has logits that are not finite"
+
+
+def _out_of_fold(cache: TeacherCache, split: str) -> Iterator[str]:
+    if not np.isfinite(cache.out_of_fold(split)).all():
         yield "has logits that are not finite"
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.progress import Tick, silent
 from pipeline.store.describe import split_order
 from pipeline.store.distance import cosine_distance, relative_l2
+from pipeline.store.format import OUT_OF_FOLD
 from pipeline.store.manifest import Manifest
 from pipeline.store.pairs import Pairs, pair_rows
 from pipeline.store.reader import TeacherCache
@@ -138,6 +139,7 @@ def _identity(m: Manifest) -> dict[str, Any]:
         "hidden size": m.hidden_size,
         "stored type": m.dtype,
         "computed in": m.compute,
+        "out-of-fold logits of": [split for split in m.splits if OUT_OF_FOLD in m.specs(split)],
         "rows per shard": m.shard_rows,
         "tokens per batch": m.batch_tokens,
         "reused rows": m.reused["rows"],

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ EXAMPLES = "examples.arrow"
 LOGITS = "logits"
 CLS = "cls"
 CLS_SCALE = "cls_scale"
+OUT_OF_FOLD = "out_of_fold"  # optional: logits of teachers that never saw the row
 CLS_DTYPES = ("float16", "float32", "int8")
 ITEM_BYTES = {"float32": 4, "float16": 2, "int8": 1}
 ZSTD = {"name": "zstd", "configuration": {"level": 1, "checksum": True}}
@@ -113,12 +115,19 @@ class ArraySpec:
 
 
 def array_specs(
-    *, rows: int, layers: int, hidden: int, outputs: int, dtype: str, shard_rows: int
+    *,
+    rows: int,
+    layers: int,
+    hidden: int,
+    outputs: int,
+    dtype: str,
+    shard_rows: int,
+    optional: Collection[str] = (),
 ) -> dict[str, ArraySpec]:
     """The arrays of one split, by name.
 
     One file per shard of [CLS]; within it one compressed, checksummed chunk per layer, so that a
-    reader of some layers reads only their bytes.
+    reader of some layers reads only their bytes. Of `optional` arrays there is `OUT_OF_FOLD`.
 
     Raises:
         CacheError: a chunk beyond `LARGEST_CHUNK_BYTES`: no reader would take it.
@@ -132,13 +141,16 @@ def array_specs(
             shards=(shard_rows, layers, hidden),
             axes=("row", "layer", "hidden"),
         ),
-        ArraySpec(
-            name=LOGITS,
-            shape=(rows, outputs),
-            dtype="float32",
-            chunks=(shard_rows, outputs),
-            shards=None,
-            axes=("row", "output"),
+        *(
+            ArraySpec(
+                name=name,
+                shape=(rows, outputs),
+                dtype="float32",
+                chunks=(shard_rows, outputs),
+                shards=None,
+                axes=("row", "output"),
+            )
+            for name in (LOGITS, *optional)
         ),
     ]
     if dtype == "int8":
@@ -176,13 +188,20 @@ def shard_file(split: str, array: str, shard: int) -> str:
 
 
 def arrays_of(dtype: str) -> tuple[str, ...]:
-    """Names of a split's arrays."""
+    """Names of the arrays that every split has."""
     return (CLS, CLS_SCALE, LOGITS) if dtype == "int8" else (CLS, LOGITS)
 
 
-def split_files(split: str, rows: int, shard_rows: int, dtype: str) -> list[str]:
+def optional_arrays(split: str, arrays: Collection[str]) -> tuple[str, ...]:
+    """Those of a split, by the paths of all arrays of a cache."""
+    return (OUT_OF_FOLD,) if f"{split}/{OUT_OF_FOLD}" in arrays else ()
+
+
+def split_files(
+    split: str, rows: int, shard_rows: int, dtype: str, optional: Collection[str] = ()
+) -> list[str]:
     """Every file of one split, metadata included."""
-    arrays, shards = arrays_of(dtype), range(shard_count(rows, shard_rows))
+    arrays, shards = (*arrays_of(dtype), *optional), range(shard_count(rows, shard_rows))
     metadata = [f"{split}/{METADATA}", *(f"{split}/{array}/{METADATA}" for array in arrays)]
     data = [shard_file(split, array, shard) for array in arrays for shard in shards]
     return [f"{split}/{EXAMPLES}", *metadata, *data]

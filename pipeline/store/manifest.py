@@ -96,7 +96,7 @@ class Manifest:
 
     def specs(self, split: str) -> dict[str, ArraySpec]:
         """What the arrays of a split are, by name."""
-        return array_specs(rows=self.splits[split].rows, **shape_of(self.__dict__))
+        return array_specs(**shape_of(self.__dict__, split), rows=self.splits[split].rows)
 
     @property
     def sizes(self) -> dict[str, int]:

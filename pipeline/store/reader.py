@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 from pipeline.digests import digest_array
 from pipeline.errors import CacheCorruptError, CacheMismatchError
 from pipeline.store.examples import parse_examples, require_fits
-from pipeline.store.format import CLS, CLS_SCALE, EXAMPLES, LOGITS, shard_count, shard_slice
+from pipeline.store.format import (
+    CLS,
+    CLS_SCALE,
+    EXAMPLES,
+    LOGITS,
+    OUT_OF_FOLD,
+    shard_count,
+    shard_slice,
+)
 from pipeline.store.manifest import Manifest, Split, read_manifest
 from pipeline.store.place import Place, damaged, place_of
 
@@ -95,6 +103,24 @@ class TeacherCache:
     def logits(self, split: str) -> Array:
         """(rows, outputs) float32."""
         return self._whole(split, LOGITS)
+
+    def has_out_of_fold(self, split: str) -> bool:
+        """Whether a split has logits of teachers that never saw its rows."""
+        return OUT_OF_FOLD in self.manifest.specs(split)
+
+    def out_of_fold(self, split: str) -> Array:
+        """(rows, outputs) float32 logits, each row's from a teacher that was not trained on it.
+
+        Raises:
+            CacheMismatchError: the cache has none.
+        """
+        self.split(split)
+        if not self.has_out_of_fold(split):
+            raise CacheMismatchError(
+                f"{self.text}: {split} has no out-of-fold logits; make them with `pkd-teacher fit "
+                "--folds 5`, and build the cache again."
+            )
+        return self._whole(split, OUT_OF_FOLD)
 
     def cls(self, split: str, layers: Sequence[int]) -> Array:
         """(rows, len(layers), hidden) of some layers: float32 from int8, else as stored.

@@ -23,6 +23,8 @@ from pipeline.store.format import (
     CLS,
     CLS_SCALE,
     LOGITS,
+    OUT_OF_FOLD,
+    ArraySpec,
     array_specs,
     arrays_of,
     shard_count,
@@ -46,11 +48,18 @@ class Layout:
     dtype: str
     """Stored type of [CLS]."""
     shard_rows: int
+    out_of_fold: tuple[str, ...] = ()
+    """Splits that have out-of-fold logits too."""
 
-    def specs(self, rows: int) -> dict[str, Any]:
+    def optional(self, split: str) -> tuple[str, ...]:
+        """Arrays that a split has beyond those that all have."""
+        return (OUT_OF_FOLD,) if split in self.out_of_fold else ()
+
+    def specs(self, split: str, rows: int) -> dict[str, ArraySpec]:
         """The arrays of a split."""
         return array_specs(
             rows=rows,
+            optional=self.optional(split),
             layers=len(self.layers),
             hidden=self.hidden_size,
             outputs=self.outputs,
@@ -83,7 +92,14 @@ class ShardFiles:
         return found
 
     def write(
-        self, split: str, shard: int, rows: slice, logits: Array, cls: Stored, more: dict[str, Any]
+        self,
+        split: str,
+        shard: int,
+        rows: slice,
+        logits: Array,
+        cls: Stored,
+        more: dict[str, Any],
+        out_of_fold: Array | None = None,
     ) -> None:
         """Write one whole shard, make it durable, then record it as finished.
 
@@ -94,13 +110,18 @@ class ShardFiles:
             logits: (rows, outputs) float32.
             cls: (rows, layers, hidden).
             more: what else to keep with the record.
+            out_of_fold: (rows, outputs) float32, where the layout has them.
 
         Raises:
             CacheError: logits that are not finite.
         """
-        if not np.isfinite(logits).all():
-            raise CacheError(f"{split} rows {rows.start}..{rows.stop - 1}: logits are not finite.")
         values = {CLS: cls.values_RLH, LOGITS: logits}
+        if out_of_fold is not None:
+            values[OUT_OF_FOLD] = out_of_fold
+        for name in values.keys() - {CLS}:
+            if not np.isfinite(values[name]).all():
+                where = f"{split} rows {rows.start}..{rows.stop - 1}"
+                raise CacheError(f"{where}: {name} are not finite.")
         if cls.scale_RL is not None:
             values[CLS_SCALE] = cls.scale_RL
         names = {array: shard_file(split, array, shard) for array in values}
@@ -167,6 +188,10 @@ class ShardFiles:
         """(rows, outputs) of a split as written so far; NaN where unwritten."""
         return np.asarray(open_group(self.folder, mode="r")[f"{split}/{LOGITS}"][:])
 
+    def out_of_fold(self, split: str) -> Array:
+        """(rows, outputs) of a split, of a layout that has them."""
+        return np.asarray(open_group(self.folder, mode="r")[f"{split}/{OUT_OF_FOLD}"][:])
+
     def _arrays(self) -> tuple[str, ...]:
         return arrays_of(self.layout.dtype)
 
@@ -179,7 +204,8 @@ class ShardFiles:
         return {"sha256": digest_file(path), "size": path.stat().st_size}
 
     def _layer_bytes(self, name: str) -> list[int]:
-        return chunk_sizes((self.folder / name).read_bytes(), self.layout.specs(1)[CLS])
+        spec = self.layout.specs(name.split("/")[0], 1)[CLS]
+        return chunk_sizes((self.folder / name).read_bytes(), spec)
 
     def _record_path(self, split: str, shard: int) -> Path:
         return self.records / split / f"{shard:06d}.json"

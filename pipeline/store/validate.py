@@ -23,6 +23,8 @@ from pipeline.store.format import (
     METADATA,
     ArraySpec,
     array_specs,
+    arrays_of,
+    optional_arrays,
     shard_count,
     shard_file,
     split_files,
@@ -288,14 +290,15 @@ def _file_list(content: Mapping[str, Any]) -> str | None:
         except CacheCorruptError:
             return f"files has the name {short(name)}"
     shard_rows, dtype = content["shard_rows"], content["dtype"]
-    arrays = 3 if dtype == "int8" else 2
+    more = {name: optional_arrays(name, content["arrays"]) for name in content["splits"]}
     expected = 1  # counted first: a made-up number of rows must not become a list
-    for split in content["splits"].values():
+    for name, split in content["splits"].items():
+        arrays = len(arrays_of(dtype)) + len(more[name])
         expected += 2 + arrays * (1 + shard_count(split["rows"], shard_rows))
     if expected == len(files):
         names = {METADATA}
         for name, split in content["splits"].items():
-            names.update(split_files(name, split["rows"], shard_rows, dtype))
+            names.update(split_files(name, split["rows"], shard_rows, dtype, more[name]))
         if names == files.keys():
             return None
     return "files does not list the files of its own splits"
@@ -304,7 +307,7 @@ def _file_list(content: Mapping[str, Any]) -> str | None:
 def _arrays(content: Mapping[str, Any]) -> str | None:
     expected: dict[str, Any] = {}
     for split, info in content["splits"].items():
-        for spec in array_specs(rows=info["rows"], **shape_of(content)).values():
+        for spec in array_specs(**shape_of(content, split), rows=info["rows"]).values():
             path = f"{split}/{spec.name}"
             expected[path] = {"shape": list(spec.shape), "dtype": spec.dtype}
             if spec.name == CLS:
@@ -320,7 +323,7 @@ def _row_digests(content: Mapping[str, Any]) -> str | None:
     if digests.keys() != content["splits"].keys():
         return "row_digests are of other splits"
     for split, info in content["splits"].items():
-        specs = array_specs(rows=info["rows"], **shape_of(content))
+        specs = array_specs(**shape_of(content, split), rows=info["rows"])
         shards = shard_count(info["rows"], content["shard_rows"])
         if digests[split].keys() != specs.keys():
             return f"row_digests: {split} has other arrays"
@@ -339,7 +342,7 @@ def _sizes(content: Mapping[str, Any]) -> str | None:
             return f"files: {name} has {entry['size']:,} bytes"
     for split, info in content["splits"].items():
         shards = range(shard_count(info["rows"], shard_rows))
-        for spec in array_specs(rows=info["rows"], **shape_of(content)).values():
+        for spec in array_specs(**shape_of(content, split), rows=info["rows"]).values():
             names = [shard_file(split, spec.name, shard) for shard in shards]
             sizes = [files[name]["size"] for name in names]
             for name, size in zip(names, sizes, strict=True):
@@ -361,7 +364,7 @@ def _volume(content: Mapping[str, Any], path: str, spec: ArraySpec, sizes: list[
     return None
 
 
-def shape_of(content: Mapping[str, Any]) -> dict[str, Any]:
+def shape_of(content: Mapping[str, Any], split: str) -> dict[str, Any]:
     """The arguments of `array_specs` but the rows."""
     return {
         "layers": len(content["layers"]),
@@ -369,6 +372,7 @@ def shape_of(content: Mapping[str, Any]) -> dict[str, Any]:
         "outputs": content["outputs"],
         "dtype": content["dtype"],
         "shard_rows": content["shard_rows"],
+        "optional": optional_arrays(split, content["arrays"]),
     }
 
 

@@ -49,13 +49,15 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         content = asdict(self)
-        content["layout"]["layers"] = list(self.layout.layers)
+        for name in ("layers", "out_of_fold"):
+            content["layout"][name] = list(content["layout"][name])
         return content
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Self:
         """The inverse of `to_dict`."""
-        layout = content["layout"] | {"layers": tuple(content["layout"]["layers"])}
+        lists = {name: tuple(content["layout"][name]) for name in ("layers", "out_of_fold")}
+        layout = content["layout"] | lists
         return cls(**(content | {"layout": Layout(**layout)}))
 
 
@@ -177,7 +179,7 @@ class CacheWriter:
         layout = self.plan.layout
         write_examples(self.partial / split / EXAMPLES, examples)
         with TemporaryDirectory() as folder:
-            create_arrays(Path(folder), split, layout.specs(examples.num_rows).values())
+            create_arrays(Path(folder), split, layout.specs(split, examples.num_rows).values())
             for path in Path(folder).rglob(METADATA):
                 self._keep_metadata(path.relative_to(folder), path.read_bytes())
 
@@ -214,6 +216,7 @@ class CacheWriter:
         logits: Array,
         cls: Stored,
         *,
+        out_of_fold: Array | None = None,
         errors: dict[str, Any] | None = None,
         reused: int = 0,
     ) -> None:
@@ -224,6 +227,7 @@ class CacheWriter:
             shard: its number.
             logits: (rows, outputs) float32.
             cls: (rows, layers, hidden) as `pipeline.store.stored.encode_cls` makes it.
+            out_of_fold: (rows, outputs) float32, where the plan's layout has them.
             errors: what was measured on its sampled rows, see `pipeline.exactness`.
             reused: rows of it that came from an earlier cache.
 
@@ -231,7 +235,8 @@ class CacheWriter:
             CacheError: logits that are not finite.
         """
         more = {"errors": errors, "reused": reused}
-        self.files.write(split, shard, self.rows_of(split, shard), logits, cls, more)
+        rows = self.rows_of(split, shard)
+        self.files.write(split, shard, rows, logits, cls, more, out_of_fold)
 
     def all_records(self) -> list[dict[str, Any]]:
         """Records of all shards, in order."""
@@ -292,7 +297,9 @@ class CacheWriter:
         layout = self.plan.layout
         records = {split: self._records(split) for split in self.splits}
         row_digests = {
-            split: {array: [r["digests"][array] for r in of_split] for array in layout.specs(1)}
+            split: {
+                array: [r["digests"][array] for r in of_split] for array in layout.specs(split, 1)
+            }
             for split, of_split in records.items()
         }
         reused = sum(r["reused"] for of_split in records.values() for r in of_split)
@@ -315,7 +322,7 @@ class CacheWriter:
     def _arrays(self, records: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
         arrays: dict[str, dict[str, Any]] = {}
         for split, info in self.splits.items():
-            for name, spec in self.plan.layout.specs(info.rows).items():
+            for name, spec in self.plan.layout.specs(split, info.rows).items():
                 arrays[f"{split}/{name}"] = {"shape": list(spec.shape), "dtype": spec.dtype}
             sizes = [record["layer_bytes"] for record in records[split]]
             totals = [sum(of_layer) for of_layer in zip(*sizes, strict=True)]
@@ -331,7 +338,8 @@ class CacheWriter:
         }
         layout, names = self.plan.layout, [METADATA]
         for split, info in self.splits.items():
-            names.extend(split_files(split, info.rows, layout.shard_rows, layout.dtype))
+            optional = layout.optional(split)
+            names.extend(split_files(split, info.rows, layout.shard_rows, layout.dtype, optional))
         return {name: known.get(name) or self.files.settle(name) for name in names}
 
     def _records(self, split: str) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from torch import Tensor
 from pipeline.layers import layer_map
 from pipeline.losses import Reduction, patience_loss
 from pipeline.params import StudentParams
-from pipeline.sharing import match_every
+from pipeline.sharing import counted_as, match_every
 from pipeline.strategies.base import Matched, Shapes, Strategy, chosen
 
 
@@ -26,6 +26,7 @@ class Patient(Strategy):
             shapes.student_layers // every,
             match_top=params.match_top,
             seed=params.seed,
+            counted=counted_as(params, every),
         )
         self.pairs = tuple((every * j, t) for j, t in enumerate(self.teacher_layers, start=1))
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import ParamsError
 from pipeline.params import StudentParams
+from pipeline.sharing import counted_as
 from pipeline.strategies.base import Matched, Shapes, Strategy, chosen
 
 
@@ -27,8 +28,9 @@ class Rail(Strategy):
         super().__init__(shapes, params)
         if shapes.student_layers > shapes.teacher_layers:
             raise ParamsError(
-                f"Strategy {params.strategy}: a student of {shapes.student_layers} layers cannot "
-                f"draw as many of a teacher's {shapes.teacher_layers}; lower --student-layers."
+                f"Strategy {params.strategy}: a student of {shapes.student_layers} "
+                f"{counted_as(params, 1)} cannot draw as many of a teacher's "
+                f"{shapes.teacher_layers}; lower --student-layers."
             )
         self.teacher_layers = tuple(range(1, shapes.teacher_layers + 1))
         self.drawn: list[int] = []

@@ -101,6 +101,10 @@ def _splits_table(m: Any, derived: dict[str, Any]) -> list[str]:
                 _scores_text(m.teacher["scores"].get(name, {}), m.task["metrics"]) or "-",
             ]
         )
+        unseen = f"{name}, out of fold"
+        if unseen in m.teacher["agreement"]:
+            agrees = percent(m.teacher["agreement"][unseen])
+            rows.append([f"  {name}, out of fold", "", "", "", "", agrees, ""])
     return table(rows, left=(0, 6))
 
 

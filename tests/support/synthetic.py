@@ -46,7 +46,7 @@ def plan(**changes: Any) -> Plan:
     """A small plan; changes go to the layout or to the plan itself."""
     layout: dict[str, Any] = {
         "layers": LAYERS, "hidden_size": HIDDEN, "outputs": 2, "dtype": "float16",
-        "shard_rows": SHARD,
+        "shard_rows": SHARD, "out_of_fold": (),
     }  # fmt: skip
     own: dict[str, Any] = {"identity": {"teacher": "d"}, "batch_tokens": 64}
     layout = {key: changes.pop(key, value) for key, value in layout.items()}
@@ -93,7 +93,8 @@ def write(
                 raise KeyboardInterrupt
             place = writer.rows_of("train", shard)
             stored = encode_cls(cls[place], planned.layout.dtype, planned.layout.layers)
-            writer.write_shard("train", shard, logits[place], stored)
+            unseen = -logits[place] if planned.layout.out_of_fold else None
+            writer.write_shard("train", shard, logits[place], stored, out_of_fold=unseen)
             written.append(shard)
         if share:
             writer.publish_part(described(planned.layout.layers))

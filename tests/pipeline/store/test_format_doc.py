@@ -84,7 +84,7 @@ def read_plainly(folder: Path) -> dict[str, Any]:
         cls = arrays["cls"]
         if manifest["dtype"] == "int8":
             cls = cls.astype(np.float32) * arrays["cls_scale"][:, :, None]
-        found[split] = {"cls": cls, "logits": arrays["logits"], "examples": table}
+        found[split] = {**arrays, "cls": cls, "examples": table}
     return {"manifest": manifest, "splits": found}
 
 
@@ -99,6 +99,18 @@ def test_a_reader_written_from_the_page_reads_the_same(tmp_path: Path, dtype: st
     assert train["examples"] == cache.examples("train").to_pydict()
     assert train["examples"] == examples(ROWS).to_pydict()
     assert plain["manifest"] == cache.manifest.to_dict()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_it_reads_logits_out_of_fold(tmp_path: Path, dtype: str) -> None:
+    write(
+        tmp_path / "c.zarr", rows=ROWS, shard_rows=SHARD_ROWS, dtype=dtype, out_of_fold=("train",)
+    )
+    found = read_plainly(tmp_path / "c.zarr")["splits"]["train"]["out_of_fold"]
+    cache = TeacherCache.open(tmp_path / "c.zarr")
+    np.testing.assert_array_equal(found, cache.out_of_fold("train"), strict=True)
+    np.testing.assert_array_equal(found, -values(ROWS)[0], strict=True)
+    assert "`out_of_fold`" in DOC
 
 
 def test_it_reads_regression_and_families_without_token_types(tmp_path: Path) -> None:
