@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import CacheError
+from pipeline.store.distance import cosine_distance, relative_l2
 
 Array = np.ndarray[Any, Any]
 Errors = dict[str, Any]
@@ -32,13 +33,8 @@ def measure_errors(
         |stored - exact| / |exact| and of the cosine distance; logits_abs_max. Plain JSON, so that
         shards measured by several processes can be summed in one order.
     """
-    exact_RLH, stored_RLH = exact_cls.astype(np.float64), stored_cls.astype(np.float64)
-    norm_RL = np.linalg.norm(exact_RLH, axis=-1)
-    product_RL = norm_RL * np.linalg.norm(stored_RLH, axis=-1)
-    tiny = np.finfo(np.float64).tiny  # a vector of zeros has no direction, and no relative error
-    cosine_RL = 1 - (stored_RLH * exact_RLH).sum(-1) / product_RL.clip(min=tiny)
-    cosine_RL = np.where(product_RL > 0, cosine_RL.clip(min=0), 0)
-    relative_RL = np.linalg.norm(stored_RLH - exact_RLH, axis=-1) / norm_RL.clip(min=tiny)
+    relative_RL = relative_l2(exact_cls, stored_cls)
+    cosine_RL = cosine_distance(exact_cls, stored_cls)
     return {
         "rows": len(relative_RL),
         "relative_l2_sum": relative_RL.sum(axis=0).tolist(),

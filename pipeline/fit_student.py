@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from pipeline.auto_layers import Choice, choose, decided, undecided
 from pipeline.batches import Rows
 from pipeline.card import student_card
 from pipeline.devices import pick_device
@@ -20,13 +21,14 @@ from pipeline.errors import CacheMismatchError, ParamsError
 from pipeline.losses import Objective
 from pipeline.models import Init, identify_init, load_tokenizer
 from pipeline.params import StudentParams
+from pipeline.progress import Tick, silent
 from pipeline.ptp import Lesson, make_lesson, pretrain, require_lesson, take_over, task_of
 from pipeline.runs import finished_record, identifying
 from pipeline.session import Session, run_session
 from pipeline.sharing import expanded_parameters, passes
 from pipeline.store.manifest import Manifest
 from pipeline.store.reader import TeacherCache
-from pipeline.strategies import make_strategy
+from pipeline.strategies import AUTO, make_strategy, source_digest
 from pipeline.strategies.base import Shapes, Strategy
 from pipeline.student_init import Start, build_student, settle_start
 from pipeline.targets import Targets, controlled, load_targets
@@ -65,6 +67,7 @@ def settle(manifest: Manifest, params: StudentParams, where: str) -> Recipe:
         student_hidden=start.hidden_size,
         rows=manifest.splits["train"].rows,
         classes=manifest.outputs,
+        labelled_rows=manifest.splits["train"].labelled_rows,
     )
     projects = params.project or params.hidden_size is not None
     torch.manual_seed(params.seed)  # of what the strategy learns
@@ -130,6 +133,8 @@ def fit_student(
     overwrite: bool = False,
     others: Sequence[Path | str] = (),
     on_cache: Callable[[TeacherCache], None] = lambda _: None,
+    on_probe: Tick = silent,
+    on_choice: Callable[[Choice], None] = lambda _: None,
     on_step: Callable[[StepLog], None] = lambda _: None,
     on_lesson: Callable[[Lesson], None] = lambda _: None,
     on_pretrain_step: Callable[[StepLog], None] = lambda _: None,
@@ -146,6 +151,8 @@ def fit_student(
         others: caches of further teachers of the same rows; their logits are taken, and the [CLS]
             vectors of the first cache alone.
         on_cache: told of the opened cache.
+        on_probe: told of the probes of strategy auto.
+        on_choice: told of the layers that they choose.
         on_step: told of steps.
         on_lesson: told of the labels of `params.pretrain`, before they are learned.
         on_pretrain_step: told of its steps.
@@ -161,7 +168,7 @@ def fit_student(
     cache.require_complete()
     on_cache(cache)
     manifest = cache.manifest
-    recipe = settle(manifest, params, str(cache_path))
+    recipe = settle(manifest, undecided(params), str(cache_path))
     out = out or default_folder(recipe.task, params)
     device = pick_device(params.device)
     init = identify_init(recipe.start.init)
@@ -171,6 +178,11 @@ def fit_student(
         identity["other_caches"] = [each.manifest.content_digest for each in more]
     if record := finished_record(out, RUN_RECORD, identity, overwrite=overwrite):
         return out, record | {"existed": True}
+    choice = None
+    if params.strategy == AUTO:
+        choice = choose(cache, params, on_probe)
+        on_choice(choice)
+        recipe = settle(manifest, decided(params, choice), str(cache_path))
     tokenizer = load_tokenizer(recipe.start.init)
     require_tokenizer(manifest, tokenizer, recipe.start.init)
     model = new_student(recipe.start, recipe.task, params).to(device)
@@ -196,6 +208,7 @@ def fit_student(
         terms=DistillationTerms(model, recipe.objective, targets, recipe.strategy),
         described=describe_recipe(manifest, recipe, params, sources, init, cache_path)
         | {"name": out.name, "parameters_expanded": expanded_parameters(model)}
+        | {"probes": choice.to_dict() if choice else None}
         | {"other_teachers": [each.manifest.teacher["name"] for each in more]},
         before=before,
         card=student_card,
@@ -252,12 +265,17 @@ def default_folder(task: Task, params: StudentParams) -> Path:
 
 
 def identity_of(manifest: Manifest, init: Init, params: StudentParams) -> dict[str, Any]:
-    """What makes two runs the same run."""
+    """What makes two runs the same run.
+
+    Layers that `auto` chooses follow from the cache. A strategy of one's own is another when its
+    file has changed.
+    """
+    source = source_digest(params.strategy)
     return {
         "cache": manifest.content_digest,
         "init": init.to_dict(),
         "params": identifying(params),
-    }
+    } | ({"strategy_source": source} if source else {})
 
 
 def require_tokenizer(manifest: Manifest, tokenizer: Any, init: str) -> None:

@@ -1,6 +1,6 @@
 """How far two sets of [CLS] vectors are apart, row by row.
 
-Shapes: R rows, H hidden size.
+Shapes: R rows, H hidden size; further axes between them are kept.
 """
 
 from __future__ import annotations

@@ -261,7 +261,9 @@ class CacheWriter:
         self.require_complete()
         manifest = self._manifest(described)
         self._remove_strays(set(manifest.files))
-        write_atomic(self.partial / MANIFEST, manifest.to_bytes())
+        content = manifest.to_bytes()
+        Manifest.from_bytes(content, str(self.target))  # what no reader would take is not published
+        write_atomic(self.partial / MANIFEST, content)
         publish(self.partial, self.target)
         shutil.rmtree(self.records)
         return manifest

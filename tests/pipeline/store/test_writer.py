@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 import zarr
 
-from pipeline.errors import BusyError, CacheError
+from pipeline.errors import BusyError, CacheCorruptError, CacheError
 from pipeline.store.check import check_cache
 from pipeline.store.manifest import read_manifest
 from pipeline.store.reader import TeacherCache
@@ -219,3 +219,19 @@ def test_a_finished_build_that_was_not_published_is_set_aside_by_another_plan(
     write(tmp_path / "c.zarr", identity={"teacher": "other"})
     assert (tmp_path / ".c.zarr.set-aside-0" / "manifest.json").exists()
     assert check_cache(tmp_path / "c.zarr") == []
+
+
+def test_what_no_reader_would_take_is_not_published(tmp_path: Path) -> None:
+    given = described()
+    given["teacher"]["name"] = "a\nb"
+    logits, cls = values()
+    with CacheWriter(tmp_path / "c.zarr", plan()) as writer:
+        writer.add_split("train", examples())
+        for shard in writer.unfinished("train"):
+            rows = writer.rows_of("train", shard)
+            writer.write_shard(
+                "train", shard, logits[rows], encode_cls(cls[rows], "float16", LAYERS)
+            )
+        with pytest.raises(CacheCorruptError, match="teacher is"):
+            writer.finish(given)
+    assert not (tmp_path / "c.zarr").exists()
