@@ -8,40 +8,30 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.errors import CacheCorruptError, CacheError, OutputExistsError, ParamsError
+from pipeline.errors import CacheCorruptError, CacheError, ParamsError
 from pipeline.files import publish, write_atomic
 from pipeline.locks import locked
 from pipeline.progress import Tick, silent
-from pipeline.store.format import FORMAT, MANIFEST
-from pipeline.store.manifest import LARGEST_MANIFEST, Manifest, read_manifest
+from pipeline.store.format import MANIFEST
+from pipeline.store.manifest import Manifest, read_manifest
+from pipeline.store.occupant import FILE_OF_A_CACHE, holds
 from pipeline.store.place import (
     PIECE_BYTES,
     LocalPlace,
     Place,
     RemotePlace,
     damaged,
-    naming_remote_errors,
-    no_bucket,
     place_of,
 )
-
-OURS = f'"format":"{FORMAT}"'.encode()  # in every manifest, of any version, damaged or not
-FILE_OF_A_CACHE = re.compile(
-    r"zarr\.json|[a-z][a-z0-9_]*/(zarr\.json|examples\.arrow|"
-    r"(cls|cls_scale|logits)/(zarr\.json|c/\d+/0(/0)?))"
-)
-UPLOAD_BYTES = 16 << 20  # of one part of an upload; S3 takes ten thousand of a file
-MOST_PARTS = 5000
-SHOWN = 3  # differences
+from pipeline.store.upload import RemoteTarget
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +79,7 @@ def copy_cache(
     if isinstance(goal, LocalPlace):
         goal = LocalPlace(_real(goal.path))  # through a link, not in its place
     _require_apart(origin, goal)
-    if _holds(goal, manifest, overwrite=overwrite):
+    if holds(goal, manifest, overwrite=overwrite):
         _forget_incoming(goal)
         return Copied(manifest=manifest, existed=True)
     if isinstance(goal, LocalPlace):
@@ -121,101 +111,6 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-# --- what is at the target -----------------------------------------------------------------------
-
-
-def _holds(goal: Place, manifest: Manifest, *, overwrite: bool) -> bool:
-    """Whether the target is this cache already; raises OutputExistsError when it is in the way."""
-    raw = None
-    if goal.size(MANIFEST) is not None:
-        raw = goal.read(MANIFEST, 0, LARGEST_MANIFEST + 1)
-    if raw is None or _is_cut_off(goal, raw, manifest):
-        _require_room(goal, manifest, overwrite=overwrite)
-        return False
-    if OURS not in raw:
-        raise OutputExistsError(_no_cache(goal, f"its {MANIFEST} is not of a teacher cache"))
-    problem = _difference(goal, raw, manifest)
-    if problem is None and overwrite:
-        problem = _other_bytes(goal, manifest)
-    if problem is None:
-        return True
-    if overwrite:
-        return False
-    raise OutputExistsError(
-        f"{goal.text}: holds {problem}. Add --overwrite to replace it, or choose another target."
-    )
-
-
-def _is_cut_off(goal: Place, raw: bytes, manifest: Manifest) -> bool:
-    """Whether it is the beginning of a manifest: not every storage writes a file at once."""
-    whole = manifest.to_bytes()
-    return isinstance(goal, RemotePlace) and raw != whole and whole.startswith(raw)
-
-
-def _require_room(goal: Place, manifest: Manifest, *, overwrite: bool) -> None:
-    """Refuse what is there without a manifest, but for an unfinished copy at a URL.
-
-    One that was to replace another cache leaves files of that; `overwrite` takes those too.
-    """
-    if isinstance(goal, LocalPlace):
-        if goal.exists() and not goal.path.is_dir():
-            raise OutputExistsError(_no_cache(goal, "it is no folder"))
-        strange = sorted(path.name for path in goal.path.iterdir()) if goal.exists() else []
-    else:
-        strange = sorted(goal.sizes().keys() - manifest.files.keys() - {MANIFEST})
-        if overwrite:
-            strange = [name for name in strange if not FILE_OF_A_CACHE.fullmatch(name)]
-    if strange:
-        shown = ", ".join(ascii(name)[1:-1][:80] for name in strange[:SHOWN])
-        more = f" and {len(strange) - SHOWN:,} more" if len(strange) > SHOWN else ""
-        raise OutputExistsError(_no_cache(goal, f"it has {shown}{more} and no {MANIFEST}"))
-
-
-def _no_cache(goal: Place, why: str) -> str:
-    return (
-        f"{goal.text}: is there and is no finished cache ({why}), so it is never replaced. Choose "
-        "another target, or remove it yourself."
-    )
-
-
-def _difference(goal: Place, raw: bytes, manifest: Manifest) -> str | None:
-    """How a cache differs from what it must be, by manifest and sizes; None when it does not."""
-    if raw != manifest.to_bytes():
-        try:
-            return f"another cache ({_in_short(Manifest.from_bytes(raw, goal.text), manifest)})"
-        except CacheError:
-            return "a cache whose manifest is damaged or of another version"
-    there = goal.sizes()
-    for name, size in manifest.sizes.items():
-        if (found := there.get(name)) != size:
-            state = "missing" if found is None else f"{found:,} bytes, expected {size:,}"
-            return f"this cache, damaged ({name}: {state})"
-    return None
-
-
-def _other_bytes(goal: Place, manifest: Manifest) -> str | None:
-    for name, entry in manifest.files.items():
-        if goal.digest(name) != entry["sha256"]:
-            return f"this cache, damaged ({name}: other bytes)"
-    return None
-
-
-def _in_short(there: Manifest, now: Manifest) -> str:
-    """The first few differences that say something to a person."""
-    facts: dict[str, Callable[[Manifest], Any]] = {
-        "task": lambda m: m.task["name"],
-        "teacher": lambda m: m.teacher["name"],
-        "dtype": lambda m: m.dtype,
-        "layers": lambda m: ",".join(map(str, m.layers)),
-        "max length": lambda m: m.max_length,
-        "rows": lambda m: sum(split.rows for split in m.splits.values()),
-        "content": lambda m: m.content_digest[:12],
-    }
-    both = {name: (fact(there), fact(now)) for name, fact in facts.items()}
-    parts = [f"{name} {a} there, {b} now" for name, (a, b) in both.items() if a != b]
-    return "; ".join(parts[:SHOWN])
-
-
 # --- the two kinds of target ---------------------------------------------------------------------
 
 
@@ -232,7 +127,7 @@ def _to_folder(
     origin: Place, goal: LocalPlace, manifest: Manifest, *, overwrite: bool, tick: Tick
 ) -> Copied:
     with locked(goal.path):
-        if _holds(goal, manifest, overwrite=overwrite):  # another copy may just have finished
+        if holds(goal, manifest, overwrite=overwrite):  # another copy may just have finished
             return Copied(manifest=manifest, existed=True)
         incoming = _incoming(goal)
         _clear(incoming, manifest)
@@ -278,8 +173,8 @@ class _Folder:
 
 
 def _to_remote(origin: Place, goal: RemotePlace, manifest: Manifest, tick: Tick) -> Copied:
-    """Whenever this is stopped, what is there has no manifest, and `_require_room` takes it."""
-    remote, there = _Remote(goal), goal.sizes().keys()
+    """Whenever this is stopped, what is there has no manifest, and `occupant.holds` takes it."""
+    remote, there = RemoteTarget(goal), goal.sizes().keys()
     strays = sorted(there - manifest.files.keys() - {MANIFEST})
     for name in strays:
         if not FILE_OF_A_CACHE.fullmatch(name):
@@ -300,62 +195,6 @@ def _to_remote(origin: Place, goal: RemotePlace, manifest: Manifest, tick: Tick)
     if goal.read(MANIFEST) != content:
         raise _changed(goal, MANIFEST)
     return done
-
-
-@dataclass(frozen=True)
-class _Remote:
-    place: RemotePlace
-
-    def write(self, name: str, size: int, pieces: Iterator[bytes]) -> None:
-        fs, path = self.place.fs, f"{self.place.root}/{name}"
-        if not fs.async_impl:  # an object store has no folders; s3fs would make a bucket
-            self.place.ask(fs.makedirs, path.rpartition("/")[0], exist_ok=True)
-        if size > PIECE_BYTES:
-            self._upload(path, size, pieces)
-            return
-        content = b"".join(pieces)
-        with _naming(self.place.text):
-            self.place.ask(fs.pipe_file, path, content)
-
-    def remove(self, name: str) -> None:
-        with _naming(self.place.text):
-            self.place.ask(self.place.fs.rm_file, f"{self.place.root}/{name}")
-
-    def _upload(self, path: str, size: int, pieces: Iterator[bytes]) -> None:
-        part = max(UPLOAD_BYTES, size // MOST_PARTS)
-        with _naming(self.place.text):
-            file = self.place.ask(self.place.fs.open, path, mode="wb", block_size=part)
-        try:
-            for piece in pieces:
-                with _naming(self.place.text):
-                    file.write(piece)
-            with _naming(self.place.text):
-                file.close()
-        except BaseException:
-            _abandon(file)
-            raise
-
-
-@contextmanager
-def _naming(url: str) -> Iterator[None]:
-    """As for reading; what is missing when something is written is the bucket."""
-    try:
-        with naming_remote_errors(url):
-            yield
-    except FileNotFoundError as error:
-        raise no_bucket(url, error) from None
-
-
-def _abandon(file: Any) -> None:
-    """Let go of an upload; closing it would store a file that is not whole."""
-    from fsspec.spec import AbstractBufferedFile
-
-    with suppress(Exception):
-        if isinstance(file, AbstractBufferedFile):
-            file.discard()
-            file.closed = True
-        else:
-            file.close()
 
 
 # --- files ---------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ from pipeline.store.check import check_cache
 from pipeline.store.copy import copy_cache
 from pipeline.store.manifest import read_manifest
 from pipeline.store.place import RemotePlace, place_of
+from pipeline.store.upload import UPLOAD_BYTES
 from stages.cache import cli
 from tests.support.s3 import LocalS3, local_s3
 from tests.support.synthetic import files_of, write
@@ -50,7 +51,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two caches, only to be read: c.zarr and other.zarr."""
     folder = tmp_path_factory.mktemp("made")
     write(folder / "c.zarr", dtype="int8")
-    write(folder / "other.zarr", rows=OTHER_ROWS)
+    write(folder / "other.zarr", out_of_fold=("train",), rows=OTHER_ROWS)
     return folder
 
 
@@ -149,7 +150,7 @@ def test_a_large_file_passes_in_pieces(tmp_path: Path, s3: LocalS3, memory: str)
     synthetic_cache(source, rows=1024, layers=12, hidden=768, length=8)
     shard = "train/cls/c/0/0/0"
     size = read_manifest(source).sizes[shard]
-    assert size > module.UPLOAD_BYTES > places.PIECE_BYTES
+    assert size > UPLOAD_BYTES > places.PIECE_BYTES
     tracemalloc.start()
     copy_cache(source, tmp_path / "local.zarr")
     assert tracemalloc.get_traced_memory()[1] < 2.5 * places.PIECE_BYTES
@@ -185,7 +186,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As `made`, with few files."""
     folder = tmp_path_factory.mktemp("small")
     write(folder / "c.zarr", rows=9)
-    write(folder / "other.zarr", rows=17)
+    write(folder / "other.zarr", out_of_fold=("train",), rows=17)
     return folder
 
 
