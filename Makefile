@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo test soak lint types format bench bench-large clean
+.PHONY: demo test soak lint types format bench results bench-large clean
 
 demo: $(VENV)/installed  ## teacher, cache, students and report on the built-in task, offline
 	HF_HUB_OFFLINE=1 dvc repro
@@ -31,6 +31,10 @@ format: $(VENV)/installed
 
 bench: $(VENV)/installed  ## stage two against plain fine-tuning: seconds per step and peak memory
 	python -m benchmarks.stage_two
+
+# for example: make results GLUE=../glue INIT=path/to/encoder
+results: $(VENV)/installed  ## docs/results.md; with GLUE and INIT also the runs that are missing
+	python -m benchmarks.results $(if $(GLUE),--glue $(GLUE) --init $(INIT))
 
 bench-large: $(VENV)/installed  ## peak memory of building, verifying and reading a cache of 2 GB
 	python -m benchmarks.large_cache

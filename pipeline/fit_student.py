@@ -125,7 +125,7 @@ def _recorded_base(manifest: Manifest, params: StudentParams) -> str:
 
 def fit_student(
     *,
-    cache_path: Path | str,
+    cache_path: Path | str | TeacherCache,
     out: Path | None,
     params: StudentParams,
     sources: dict[str, str],
@@ -142,7 +142,7 @@ def fit_student(
     """Train one student.
 
     Args:
-        cache_path: a finished cache: a folder, or any fsspec URL.
+        cache_path: a finished cache: a folder, any fsspec URL, or an opened one.
         out: the student's folder; None = `data/students/<task>-<strategy>-<layers>-s<seed>`.
         params: every option.
         sources: where each parameter came from, for the record.
@@ -164,11 +164,11 @@ def fit_student(
     Raises:
         CacheError and its kin, ParamsError, ModelError, OutputExistsError, TrainingError.
     """
-    cache = TeacherCache.open(cache_path)
+    cache = cache_path if isinstance(cache_path, TeacherCache) else TeacherCache.open(cache_path)
     cache.require_complete()
     on_cache(cache)
     manifest = cache.manifest
-    recipe = settle(manifest, undecided(params), str(cache_path))
+    recipe = settle(manifest, undecided(params), cache.text)
     out = out or default_folder(recipe.task, params)
     device = pick_device(params.device)
     init = identify_init(recipe.start.init)
@@ -182,7 +182,7 @@ def fit_student(
     if params.strategy == AUTO:
         choice = choose(cache, params, on_probe)
         on_choice(choice)
-        recipe = settle(manifest, decided(params, choice), str(cache_path))
+        recipe = settle(manifest, decided(params, choice), cache.text)
     tokenizer = load_tokenizer(recipe.start.init)
     require_tokenizer(manifest, tokenizer, recipe.start.init)
     model = new_student(recipe.start, recipe.task, params).to(device)
@@ -206,7 +206,7 @@ def fit_student(
         rows=rows,
         splits=splits,
         terms=DistillationTerms(model, recipe.objective, targets, recipe.strategy),
-        described=describe_recipe(manifest, recipe, params, sources, init, cache_path)
+        described=describe_recipe(cache, recipe, params, sources, init)
         | {"name": out.name, "parameters_expanded": expanded_parameters(model)}
         | {"probes": choice.to_dict() if choice else None}
         | {"other_teachers": [each.manifest.teacher["name"] for each in more]},
@@ -298,14 +298,14 @@ def load_rows(cache: TeacherCache, split: str, device: torch.device) -> Rows:
 
 
 def describe_recipe(
-    manifest: Manifest,
+    cache: TeacherCache,
     recipe: Recipe,
     params: StudentParams,
     sources: dict[str, str],
     init: Init,
-    cache_path: Path | str,
 ) -> dict[str, Any]:
     """The part of `run.json` that is known before training."""
+    manifest = cache.manifest
     return {
         "kind": "student",
         "strategy": params.strategy,
@@ -323,7 +323,7 @@ def describe_recipe(
         "params_from": sources,
         "objective": asdict(recipe.objective),
         "cache": {
-            "name": PurePosixPath(str(cache_path)).name,
+            "name": PurePosixPath(cache.text).name,
             "cache_id": manifest.cache_id,
             "content_digest": manifest.content_digest,
             "dtype": manifest.dtype,

@@ -172,7 +172,7 @@ class StudentParams(FitParams):
     strategy: str = option(
         "skip",
         "What [CLS] is taught: finetune and kd (nothing), skip, last, teacher layers such as "
-        "2,4,6,8,10, auto (layers that linear probes choose from the cache), emd, rail, "
+        "2,4,6,8,10, auto (layers chosen from the cache by linear probes), emd, rail, "
         "rail-concat, alp, contrastive, the controls reverse, shuffled, all-to-one, or a class of "
         "your own as module:Class.",
     )
@@ -236,7 +236,8 @@ class StudentParams(FitParams):
     )
     teacher_outputs: str = option(
         "own",
-        "A row's own logits; or, as controls, their class's mean, or another row's of its class.",
+        "A row's own logits; or, as controls, their class's mean, or another row's of its class "
+        "(its own where the class has no other).",
         choices=("own", "class-mean", "permuted"),
     )
     teachers: str = option(
@@ -308,15 +309,15 @@ def resolve(
     sources = {each.name: "default" for each in fields(kind)}
     for place, given in _layers(section, task, read_params(path), path):
         for key, value in given.items():
-            values[key] = _parsed(kind, key, value, place)
+            values[key] = parse_value(kind, key, value, place)
             sources[key] = place
     if preset := flags.get("preset") or values.get("preset"):
         for key, value in load_preset(preset).values(section, task).items():
-            values[key] = _parsed(kind, key, value, f"preset {preset}")
+            values[key] = parse_value(kind, key, value, f"preset {preset}")
             sources[key] = f"preset {preset}"
     for key, value in flags.items():
         if value is not None:
-            values[key] = _parsed(kind, key, value, "flag")
+            values[key] = parse_value(kind, key, value, "flag")
             sources[key] = "flag"
     return kind(**values), sources
 
@@ -383,8 +384,18 @@ def _require_known(kind: type[Any], key: str, place: str) -> None:
         raise ParamsError(f"{place}: unknown key `{key}`.{did_you_mean(str(key), known)}")
 
 
-def _parsed(kind: type[Any], key: str, value: object, place: str) -> Any:
-    """One value as its declared type, checked against its choices and limits."""
+def parse_value(kind: type[Any], key: str, value: object, place: str) -> Any:
+    """One value as its declared type, checked against its choices and limits.
+
+    Args:
+        kind: a dataclass of parameters.
+        key: name of one.
+        value: what was given for it.
+        place: where, for the message.
+
+    Raises:
+        ParamsError: unknown, of another type, or out of range.
+    """
     _require_known(kind, key, place)
     declared = next(each for each in fields(kind) if each.name == key)
     wanted = get_type_hints(kind)[key]

@@ -18,7 +18,7 @@ from pipeline.params import FitParams
 from pipeline.runs import Run, describe_result, training_run
 from pipeline.sharing import unshared
 from pipeline.tasks import Task
-from pipeline.training import Progress, StepLog, Terms, checkpoint_step, train
+from pipeline.training import Progress, StepLog, Terms, checkpoint_step, train, usable_rows
 
 BEFORE = "before"  # checkpoints of what comes before the run, in its state folder
 
@@ -103,6 +103,7 @@ def _train(s: Session, run: Run, log: Logbook, on_step: Callable[[StepLog], None
 
 def _outcome(s: Session, progress: Progress) -> dict[str, Any]:
     """The part of the record that training decides."""
+    used = len(usable_rows(s.rows, s.terms))
     return {
         "format": 1,
         "identity": s.identity,
@@ -113,7 +114,7 @@ def _outcome(s: Session, progress: Progress) -> dict[str, Any]:
         "best_epoch": progress.best_epoch,
         "history": progress.history,
         "seconds": progress.seconds,
-        "rows_per_second": len(s.rows) * s.params.epochs / progress.seconds,
+        "rows_per_second": used * s.params.epochs / progress.seconds,
         "train_rows": len(s.rows),
         "labelled_rows": int(s.rows.labelled_N.sum()),
         "device": s.device.type,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -60,7 +61,8 @@ def controlled(targets: CachedTargets, labels_N: Tensor, control: str, seed: int
         targets: of a split.
         labels_N: its labels; a row without one counts as of the class that the teacher gives it.
         control: "own" = as they are; "class-mean" = log of the mean softmax over the rows of its
-            class; "permuted" = the logits of another row of its class, drawn by `seed`.
+            class; "permuted" = the logits of another row of its class, drawn by `seed`, each row's
+            once; the only row of a class keeps its own.
         seed: of the draw.
 
     Raises:
@@ -77,8 +79,14 @@ def controlled(targets: CachedTargets, labels_N: Tensor, control: str, seed: int
     for label in class_N.unique():
         rows = (class_N == label).nonzero()[:, 0]
         if control == "class-mean":
-            result_NK[rows] = logits_NK[rows].softmax(-1).mean(0).log()
+            result_NK[rows] = _log_mean_softmax(logits_NK[rows])
         else:
-            order = torch.randperm(len(rows), generator=draw).to(rows.device)
-            result_NK[rows] = logits_NK[rows[order]]
+            # a cycle through all rows in a drawn order: none stays where it was
+            rows = rows[torch.randperm(len(rows), generator=draw).to(rows.device)]
+            result_NK[rows] = logits_NK[rows.roll(1)]
     return replace(targets, logits_NK=result_NK)
+
+
+def _log_mean_softmax(logits_RK: Tensor) -> Tensor:
+    """(K,) log of the mean over rows; finite where a probability is too small for its type."""
+    return logits_RK.log_softmax(-1).logsumexp(0) - math.log(len(logits_RK))

@@ -62,6 +62,7 @@ def gather(
         device=pick_device(params.device),
         tick=tick,
     )
+    _tell_unlabelled(runs, work.notes)
     references = _one_run_per_teacher(runs, work.notes)
     loaded = {run.teacher.digest: _teacher(work, run) for run in references}
     speeds, teacher_speeds = _speeds(work, loaded)
@@ -108,6 +109,18 @@ def _one_run_per_teacher(runs: Sequence[StudentRun], notes: Notes) -> list[Stude
             "each is compared with its own.",
         )
     return sorted(of_digest.values(), key=lambda run: (run.teacher.name, run.teacher.digest))
+
+
+def _tell_unlabelled(runs: Sequence[StudentRun], notes: Notes) -> None:
+    """Of each number of rows that students were trained on; nothing where all have labels."""
+    counts = {(run.train_rows, run.labelled_rows) for run in runs if run.unlabelled_rows > 0}
+    for rows, labelled in sorted((rows or 0, labelled or 0) for rows, labelled in counts):
+        notes.add(
+            "table",
+            f"Training rows: {rows:,}, of which {labelled:,} have a label and {rows - labelled:,} "
+            "have none. Students learn the teacher's outputs from all of them; finetune sees those "
+            "with a label alone.",
+        )
 
 
 def _teacher(work: _Work, run: StudentRun) -> LoadedTeacher | None:

@@ -102,6 +102,8 @@ def parse_student(record: Mapping[str, Any], folder: Path) -> StudentRun:
         cache_id=text(cache, "cache_id"),
         settings=_settings(record),
         history=tuple(_epoch(each) for each in record.get("history") or []),
+        train_rows=optional_count(record, "train_rows"),
+        labelled_rows=optional_count(record, "labelled_rows"),
         parameters=count(record, "parameters"),
         size_bytes=count(record, "size_bytes"),
         seconds=number(record, "seconds") + _pretraining_seconds(record.get("pretrain")),
@@ -125,6 +127,9 @@ def _teacher_of(record: Mapping[str, Any]) -> TeacherOf:
 # where and how fast a run was made; what tells runs of one table row apart
 NOT_SETTINGS = ("seed", "strategy", "student_layers", "device", "precision", "eval_batch_size")
 
+# whose map follows from the strategy and another setting or the seed, and sets no runs apart
+MADE_MAPS = ("shuffled", "auto")
+
 
 def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
     kept = {k: v for k, v in mapping(record, "params").items() if k not in (*NOT_SETTINGS, "init")}
@@ -135,7 +140,8 @@ def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
         "teacher": text(mapping(record, "teacher"), "digest"),
         "metric": record.get("metric"),
         "train_rows": record.get("train_rows"),
-        "layer_map": record.get("layer_map"),
+        "labelled_rows": record.get("labelled_rows"),
+        "layer_map": None if record.get("strategy") in MADE_MAPS else record.get("layer_map"),
     }
 
 

@@ -58,6 +58,9 @@ class StudentRun:
     settings: Mapping[str, Any]
     """Whatever decides a result apart from the seed: parameters, digests of init and teacher."""
     history: tuple[Epoch, ...]
+    train_rows: int | None
+    labelled_rows: int | None
+    """Of the training rows; None where a record does not say."""
     parameters: int
     size_bytes: int
     seconds: float
@@ -79,6 +82,13 @@ class StudentRun:
         """Share of the teacher's score, 1.0 = all; None where the teacher's is not positive."""
         reference = self.teacher_score
         return self.score / reference if reference is not None and reference > 0 else None
+
+    @property
+    def unlabelled_rows(self) -> int:
+        """Training rows without a label, as far as is known."""
+        if self.train_rows is None or self.labelled_rows is None:
+            return 0
+        return self.train_rows - self.labelled_rows
 
     @property
     def asks_teacher(self) -> bool:

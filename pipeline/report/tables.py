@@ -12,7 +12,9 @@ from typing import Any
 
 from pipeline.report.records import StudentRun
 
-STRATEGY_ORDER = ("finetune", "kd", "skip", "last", "reverse", "all-to-one", "emd", "rail", "alp")
+STRATEGY_ORDER = (
+    "finetune", "kd", "skip", "last", "auto", "reverse", "all-to-one", "emd", "rail", "alp",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,11 @@ class Group:
 
     @property
     def label(self) -> str:
-        """`skip`, `layers 2,4`, or `skip (beta=10)`."""
+        """`skip`, `layers 2,4`, `auto 3,4`, or `skip (beta=10)`."""
         name = f"layers {self.strategy}" if self.strategy[:1].isdigit() else self.strategy
+        if self.strategy == "auto" and len(maps := {run.layer_map for run in self.runs}) == 1:
+            (pairs,) = maps
+            name += f" {','.join(str(teacher) for _, teacher in pairs)}" if pairs else ""
         return f"{name} ({self.variant})" if self.variant else name
 
     @property
@@ -130,9 +135,11 @@ def _variant(run: StudentRun, names: Sequence[str]) -> str:
 
 
 def _plain(value: Any) -> str:
-    """A setting in a few characters: digests are cut to eight."""
+    """A setting in a few characters: digests are cut to eight, a map is `1:2 2:4`."""
     if isinstance(value, str):
         return value[:8] if len(value) == 64 else value
+    if isinstance(value, list) and value and all(isinstance(pair, list) for pair in value):
+        return " ".join(":".join(str(layer) for layer in pair) for pair in value)
     return json.dumps(value, separators=(",", ":"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,12 @@ from pipeline import params
 from pipeline.errors import ParamsError
 from pipeline.layers import layer_map
 from pipeline.presets import load_preset, preset_names
+from pipeline.ptp import parse_thresholds
+from pipeline.sharing import passes
 from pipeline.tasks import GLUE_NAMES
+from tests.support.runs import strategy_for
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -42,6 +48,36 @@ def test_the_published_settings_of_pkd() -> None:
     for each in grid.values():
         size *= len(each)
     assert size == 108
+
+
+PEAKD = {
+    "rte": (0.8, 0.6), "mrpc": (0.95, 0.75), "sst2": (0.98, 0.8), "qnli": (0.98, 0.7),
+    "cola": (0.95, 0.7), "mnli": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("task", "thresholds"), PEAKD.items())
+def test_the_settings_of_pea_kd(task: str, thresholds: tuple[float, float] | None) -> None:
+    """Of the authors' code; the median where it names no thresholds."""
+    values, _ = params.resolve("student", {"preset": "peakd"}, task=task)
+    assert parse_thresholds(values.ptp_thresholds) == thresholds
+    assert (values.share, values.pretrain, values.pretrain_epochs) == ("sps", "ptp", 2)
+    assert (values.batch_size, values.epochs, values.learning_rate) == (64, 6, 2e-5)
+    assert (values.temperature, values.alpha, values.beta) == (10, 0.7, 100)
+    assert (values.reduction, values.normalize) == ("pkd2019", True)
+    depth = len(passes(values.student_layers, values.share))
+    strategy = strategy_for(values, teacher_layers=12, student_layers=depth)
+    assert strategy.pairs == ((1, 2), (2, 4), (3, 6), (4, 8), (5, 10))
+
+
+def test_the_help_and_the_documents_name_every_preset() -> None:
+    (text,) = (
+        each.metadata["help"] for each in fields(params.StudentParams) if each.name == "preset"
+    )
+    for name in preset_names():
+        assert name in text
+        assert f"--preset {name}" in (ROOT / "docs" / "methods.md").read_text("utf-8")
+    assert "--preset pkd2019|bert-emd|peakd" in (ROOT / "README.md").read_text("utf-8")
 
 
 def test_flags_beat_a_preset_and_a_preset_beats_the_file(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +15,15 @@ from click.testing import CliRunner
 from pipeline.build import build_cache
 from pipeline.data import load_prepared
 from pipeline.data.prepare import prepare
-from pipeline.errors import DataError, TrainingError
-from pipeline.fit_student import load_rows
+from pipeline.errors import DataError, ParamsError, TrainingError
+from pipeline.fit_student import load_rows, settle
 from pipeline.params import DataParams
 from pipeline.store.reader import TeacherCache
 from pipeline.tasks import BUILT_IN, Task
 from pipeline.training import usable_rows
+from stages.cache import cli as cache_cli
 from stages.data import cli
+from tests.pipeline.strategies.matched import fit
 from tests.support.runs import terms_for
 from tests.support.tiny import CACHE, STUDENT, World
 
@@ -109,16 +112,47 @@ def test_an_id_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     assert ids == [4, 9, 5]
 
 
-def test_labels_alone_learn_from_labelled_rows_and_distillation_from_all(
-    world: World, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def partly(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of 150 training rows, 40 of them labelled."""
+    folder = tmp_path_factory.mktemp("partly")
     params = DataParams(source=str(world.source), max_labelled_samples=40)
-    prepare(TASK, params, tmp_path / "raw")
+    prepare(TASK, params, folder / "raw")
     build_cache(
-        prepared=load_prepared(tmp_path / "raw", "rte"), teacher_name=str(world.teacher),
-        out=tmp_path / "c.zarr", params=CACHE,
+        prepared=load_prepared(folder / "raw", "rte"), teacher_name=str(world.teacher),
+        out=folder / "c.zarr", params=CACHE,
     )  # fmt: skip
-    cache = TeacherCache.open(tmp_path / "c.zarr")
+    return folder / "c.zarr"
+
+
+@pytest.mark.parametrize(("strategy", "used"), [("finetune", 40), ("kd", 150)])
+def test_the_rows_of_a_rate_are_those_that_were_used(
+    world: World, partly: Path, tmp_path: Path, strategy: str, used: int
+) -> None:
+    record = fit(world, tmp_path / "s", cache=partly, strategy=strategy)
+    assert (record["train_rows"], record["labelled_rows"]) == (150, 40)
+    assert record["rows_per_second"] == pytest.approx(used * STUDENT.epochs / record["seconds"])
+
+
+def test_a_strategy_is_told_how_many_rows_have_a_label(world: World, partly: Path) -> None:
+    manifest = TeacherCache.open(partly).manifest
+    params = replace(STUDENT, init=str(world.encoder), strategy="contrastive")
+    assert settle(manifest, params, "c").strategy.shapes.labelled_rows == 40
+    train = replace(manifest.splits["train"], labelled_rows=0)
+    none = replace(manifest, splits={**manifest.splits, "train": train})
+    with pytest.raises(ParamsError, match="the cache has no labelled one"):
+        settle(none, params, "c")
+
+
+def test_the_counts_stand_in_the_description_of_a_cache(partly: Path) -> None:
+    found = CliRunner().invoke(cache_cli, ["info", str(partly)])
+    assert re.search(r"^train +150 +40 ", found.stdout, re.MULTILINE)
+    as_json = CliRunner().invoke(cache_cli, ["info", str(partly), "--json"])
+    assert json.loads(as_json.stdout)["derived"]["splits"]["train"]["unlabelled_rows"] == 110
+
+
+def test_labels_alone_learn_from_labelled_rows_and_distillation_from_all(partly: Path) -> None:
+    cache = TeacherCache.open(partly)
     assert cache.split("train").labelled_rows == 40
     rows = load_rows(cache, "train", torch.device("cpu"))
     plain = terms_for(None, replace(STUDENT, strategy="finetune"), None)

@@ -85,6 +85,29 @@ def test_costs_stand_in_the_page(grid: dict[str, str]) -> None:
         assert line in page
 
 
+def test_rows_without_labels_stand_in_both_pages_where_there_are_any(
+    shelf: Shelf, grid: dict[str, str]
+) -> None:
+    for seed, rows in enumerate((1100, 1100, 2100)):
+        shelf.add(strategy="kd", seed=seed, train_rows=rows, labelled_rows=1000)
+    pages = build(shelf)
+    for page in (pages["report.md"], visible(pages["report.html"])):
+        for line in (
+            "Training rows: 1,100, of which 1,000 have a label and 100 have none.",
+            "Training rows: 2,100, of which 1,000 have a label and 1,100 have none.",
+        ):
+            assert page.count(line) == 1
+    assert not [text for text in grid.values() if "Training rows:" in text]
+
+
+def test_auto_stands_in_both_pages_with_its_layers(shelf: Shelf) -> None:
+    shelf.add(strategy="auto", layer_map=[[1, 3]])
+    pages = build(shelf)
+    for page in (pages["report.md"], visible(pages["report.html"])):
+        assert "auto 3" in page
+    assert "auto-2" in json.loads(pages["metrics.json"])["rte"]
+
+
 def test_numbers_for_dvc_by_hand(grid: dict[str, str]) -> None:
     metrics = json.loads(grid["metrics.json"])["rte"]
     assert metrics["skip-2"] == {"mean": 0.67, "std": 0.014142, "n": 2, "kept": 0.957143}

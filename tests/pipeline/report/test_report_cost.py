@@ -37,6 +37,14 @@ def test_break_even_by_hand(prototype: Shelf) -> None:
     assert cost.comparable
 
 
+def test_pretraining_is_part_of_what_a_student_costs(prototype: Shelf) -> None:
+    records = [prototype.record(seed=seed) for seed in (0, 1)]
+    records[1]["pretrain"] = {"kind": "ptp", "seconds": 4.0}
+    cost = cost_of(build(30.0, 20.0), [parse_student(each, Path("x")) for each in records])
+    assert cost is not None
+    assert cost.training_seconds == 6.0 + 10.0
+
+
 def test_a_cheap_build_is_paid_by_the_first_student(prototype: Shelf) -> None:
     cost = cost_of(build(30.0, 20.0), [parse_student(prototype.record(), Path("x"))])
     assert cost is not None

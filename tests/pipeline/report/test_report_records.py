@@ -29,8 +29,25 @@ def test_a_record_is_read_whole(shelf: Shelf) -> None:
         "teacher": shelf.teacher_digest,
         "metric": "accuracy",
         "train_rows": 100,
+        "labelled_rows": 100,
         "layer_map": [[1, 2]],
     }
+    assert (run.train_rows, run.labelled_rows, run.unlabelled_rows) == (100, 100, 0)
+
+
+def test_rows_without_labels_are_counted_where_a_record_tells(shelf: Shelf) -> None:
+    run = parse_student(shelf.record(labelled_rows=37), Path("x"))
+    assert run.unlabelled_rows == 63
+    for unknown in ("train_rows", "labelled_rows"):
+        assert parse_student(shelf.record(**{unknown: None}), Path("x")).unlabelled_rows == 0
+    with pytest.raises(DataError, match="`labelled_rows` is 'all', not a count"):
+        parse_student(shelf.record(labelled_rows="all"), Path("x"))
+
+
+def test_the_time_of_a_pretraining_counts(shelf: Shelf) -> None:
+    run = parse_student(shelf.record(seconds=6.0, pretrain={"seconds": 2.5}), Path("x"))
+    assert run.seconds == 8.5
+    assert parse_student(shelf.record(pretrain=None), Path("x")).seconds == 6.0
 
 
 def test_the_folder_gives_the_name(shelf: Shelf) -> None:

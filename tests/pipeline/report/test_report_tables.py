@@ -66,6 +66,42 @@ def test_trials_with_other_parameters_are_not_seeds(prototype: Shelf) -> None:
     assert groups[0].key == "skip-2 beta=10.0"
 
 
+@pytest.mark.parametrize("strategy", ["auto", "shuffled"])
+def test_a_map_that_is_made_sets_no_seeds_apart(prototype: Shelf, strategy: str) -> None:
+    maps = ([[1, 2], [2, 1]], [[1, 1], [2, 3]])
+    runs = [
+        run(prototype, strategy=strategy, seed=seed, layer_map=pairs)
+        for seed, pairs in enumerate(maps)
+    ]
+    (group,) = group_runs(runs)
+    assert (group.label, group.score.n) == (strategy, 2)
+    assert {each.layer_map for each in group.runs} == {((1, 2), (2, 1)), ((1, 1), (2, 3))}
+
+
+def test_auto_is_shown_with_its_layers(prototype: Shelf) -> None:
+    pairs = [[1, 3], [2, 4]]
+    runs = [run(prototype, strategy="auto", seed=seed, layer_map=pairs) for seed in (0, 1)]
+    (group,) = group_runs(runs)
+    assert group.label == "auto 3,4"
+    assert group.key == "auto-2"
+    (alone,) = group_runs([run(prototype, strategy="auto", layer_map=[])])
+    assert alone.label == "auto"
+    groups = group_runs([*runs, run(prototype, strategy="skip"), run(prototype, strategy="emd")])
+    assert [each.strategy for each in groups] == ["skip", "auto", "emd"]
+
+
+def test_maps_that_set_rows_apart_are_short(prototype: Shelf) -> None:
+    runs = [run(prototype, layer_map=[[1, 2], [2, last]]) for last in (4, 5)]
+    assert [each.variant for each in group_runs(runs)] == [
+        "layer_map=1:2 2:4", "layer_map=1:2 2:5"
+    ]  # fmt: skip
+
+
+def test_students_of_other_labels_are_no_seeds(prototype: Shelf) -> None:
+    runs = [run(prototype, labelled_rows=rows) for rows in (100, 37)]
+    assert [g.variant for g in group_runs(runs)] == ["labelled_rows=100", "labelled_rows=37"]
+
+
 def test_students_of_two_teachers_are_two_rows(prototype: Shelf) -> None:
     other = prototype.record(seed=1)
     other["teacher"] = {**other["teacher"], "digest": "f" * 64}

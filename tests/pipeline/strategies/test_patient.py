@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.errors import ParamsError
 from pipeline.params import StudentParams
+from pipeline.sharing import passes
 from pipeline.strategies.base import Matched
 from pipeline.strategies.patient import Patient
 from tests.pipeline.strategies.matched import arrays_of, batch_of, unit
@@ -125,8 +126,55 @@ def test_a_narrower_student_learns_one_projection() -> None:
         ("4,8", 3, {"match_top": 10}, "leave it out beside a list"),
         ("skip", 3, {"match_top": 13}, r"--match-top 13: the teacher has layers 1\.\.12"),
         ("skip", 3, {"match_top": 2}, "deeper than its teacher of 2"),
+        ("4,8", 4, {}, "but the last of the student's 4 layers, found 2"),
     ],
 )
 def test_what_cannot_be(name: str, depth: int, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ParamsError, match=words):
         patient(name, 12, depth, **changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "depth", "words"),
+    [
+        (
+            "skip",
+            7,
+            4,
+            r"of 8 passes \(4 layers with --share sps\) is deeper than its teacher of 7",
+        ),
+        ("last", 2, 6, r"of 3 passes \(one in 3; 6 layers with --share sps\) is deeper .* of 2;"),
+        (
+            "2,4",
+            12,
+            3,
+            r"expected 5 .* the student's 6 passes \(3 layers with --share sps\), found 2",
+        ),
+        (
+            "rail",
+            7,
+            4,
+            r"of 8 passes \(4 layers with --share sps\) cannot draw as many .* 7; lower",
+        ),
+    ],
+)
+def test_depth_is_counted_in_passes_where_layers_are_shared(
+    name: str, layers: int, depth: int, words: str
+) -> None:
+    params = StudentParams(strategy=name, student_layers=depth, share="sps")
+    with pytest.raises(ParamsError, match=words):
+        strategy_for(params, teacher_layers=layers, student_layers=len(passes(depth, "sps")))
+
+
+@pytest.mark.parametrize("name", ["skip", "last", "reverse", "shuffled", "all-to-one"])
+def test_match_top_is_taken_by_what_makes_a_map(name: str) -> None:
+    assert len(patient(name, 12, 3, match_top=9).pairs) == 3
+
+
+@pytest.mark.parametrize(
+    "name", ["finetune", "kd", "emd", "rail", "rail-concat", "alp", "contrastive", "own:Mine"]
+)
+def test_match_top_is_refused_where_nothing_heeds_it(name: str) -> None:
+    words = f"--match-top 9: strategy {name} does not take it; skip, last, reverse, shuffled, all-"
+    with pytest.raises(ParamsError, match=words):
+        strategy_for(StudentParams(strategy=name, match_top=9), teacher_layers=12)

@@ -19,7 +19,8 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from pipeline.errors import CacheMismatchError, ParamsError
+from pipeline.digests import digest_file
+from pipeline.errors import CacheMismatchError, OutputExistsError, ParamsError
 from pipeline.fit_student import settle
 from pipeline.layers import MAPPED, UNMATCHED
 from pipeline.params import StudentParams
@@ -297,6 +298,17 @@ def test_a_class_in_the_working_directory(world: World, here: Path) -> None:
     assert set(record["history"][0]["losses"]) == {"ce", "kd", "pt", "total"}
     assert sys.path[-1] == str(here), "last, so that nothing installed is hidden"
     assert sys.path.count(str(here)) == 1
+
+
+def test_an_edited_class_is_another_run(world: World, here: Path) -> None:
+    record = fit(world, here / "s", strategy="own:Deep", epochs=1)
+    assert record["identity"]["strategy_source"] == digest_file(here / "own.py")
+    assert fit(world, here / "s", strategy="own:Deep", epochs=1)["existed"]
+    (here / "own.py").write_text(OWN.replace(".mean()", ".sum()"))
+    del sys.modules["own"]  # as in another process
+    with pytest.raises(OutputExistsError, match=r'strategy_source: "[0-9a-f]+ there, "[0-9a-f]+'):
+        fit(world, here / "s", strategy="own:Deep", epochs=1)
+    assert "strategy_source" not in fit(world, here / "kd", strategy="kd", epochs=1)["identity"]
 
 
 @pytest.mark.parametrize(

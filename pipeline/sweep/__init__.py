@@ -1,0 +1,1 @@
+"""Many students from one loaded cache: a grid, or a search, over parameters."""

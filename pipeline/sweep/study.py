@@ -1,0 +1,197 @@
+"""The trials of a sweep in an Optuna storage, which several processes and machines may share."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ParamsError
+from pipeline.sweep.space import Range, Space, describe_space
+
+QUEUED = "queued"  # mark of a grid's own trials
+HEARTBEAT_SECONDS, GRACE_SECONDS = 30, 120  # a worker that is silent for so long is dead
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyPlan:
+    """What makes two commands work on the same sweep."""
+
+    name: str
+    storage: str
+    """URL of a database."""
+    sampler: str
+    trials: int | None
+    """Of a search; None = every point of the grid."""
+    space: Space
+    seed: int
+    identity: dict[str, Any]
+    """Cache and fixed parameters; a study of others is refused."""
+
+
+def default_storage(folder: Path) -> str:
+    """A SQLite file in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{folder / 'sweeps.db'}"
+
+
+@contextmanager
+def opened_study(plan: StudyPlan) -> Iterator[Any]:
+    """Create or join the study; its connections are closed at the end.
+
+    Raises:
+        ParamsError: a storage that cannot be opened, or a study of that name of something else.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with ExitStack() as stack:
+        try:
+            storage = _storage(plan.storage)
+            stack.callback(_close, storage)
+            study = optuna.create_study(
+                study_name=plan.name,
+                storage=storage,
+                sampler=_sampler(plan),
+                direction="maximize",
+                load_if_exists=True,
+            )
+        except _storage_errors() as error:
+            raise ParamsError(f"--storage {_public(plan.storage)}: {error}") from None
+        _require_same(study, plan)
+        yield study
+
+
+def _close(storage: Any) -> None:
+    storage.remove_session()
+    storage.engine.dispose()
+
+
+def _storage(url: str) -> Any:
+    import optuna
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.storages.RDBStorage(
+            url, heartbeat_interval=HEARTBEAT_SECONDS, grace_period=GRACE_SECONDS
+        )
+
+
+def _storage_errors() -> tuple[type[Exception], ...]:
+    import optuna
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return (ImportError, ValueError, optuna.exceptions.OptunaError, SQLAlchemyError)
+
+
+def _public(url: str) -> str:
+    """A URL without its password."""
+    scheme, mark, rest = url.partition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}"
+
+
+def _sampler(plan: StudyPlan) -> Any:
+    import optuna
+
+    kinds = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
+    return kinds.get(plan.sampler, optuna.samplers.RandomSampler)(seed=plan.seed)
+
+
+def _require_same(study: Any, plan: StudyPlan) -> None:
+    now = {"space": describe_space(plan.space), "sampler": plan.sampler, **plan.identity}
+    there = study.user_attrs.get("plan")
+    if there is None:
+        study.set_user_attr("plan", _plain(now))
+        return
+    now = _plain(now)
+    if there != now:
+        field = next(key for key in {**there, **now} if there.get(key) != now.get(key))
+        raise ParamsError(
+            f"Sweep {plan.name} is there with another {field}: {_short(there.get(field))}, now "
+            f"{_short(now.get(field))}. Choose another --name, or --storage."
+        )
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def enqueue_missing(study: Any, points: Sequence[dict[str, Any]], *, alone: bool) -> int:
+    """Queue the points of a grid that nobody has finished, works on, or has queued.
+
+    Args:
+        study: from `opened_study`.
+        points: all of the grid.
+        alone: no other command works on the study, so what seems to run was killed.
+
+    Returns:
+        How many points are finished.
+    """
+    import optuna
+    from optuna.trial import TrialState
+
+    if alone:
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            study.tell(trial.number, state=TrialState.FAIL)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            optuna.storages.fail_stale_trials(study)
+    taken, finished = [], 0
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state in (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING):
+            taken.append(point_of(trial))
+            finished += trial.state == TrialState.COMPLETE
+    for point in points:
+        if point not in taken:
+            study.enqueue_trial(point, user_attrs={QUEUED: True})
+    return finished
+
+
+def point_of(trial: Any) -> dict[str, Any]:
+    """The parameters of a trial, also of one that only waits."""
+    return dict(trial.system_attrs.get("fixed_params") or trial.params)
+
+
+def has_more(study: Any, plan: StudyPlan) -> bool:
+    """Whether a trial is left for whoever asks."""
+    from optuna.trial import TrialState
+
+    if plan.sampler == "grid":
+        return bool(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+    return _drawn_before(study, None) < (plan.trials or 0)
+
+
+def is_surplus(study: Any, plan: StudyPlan, trial: Any) -> bool:
+    """Whether others took the last ones between `has_more` and this trial."""
+    if plan.sampler == "grid":
+        return QUEUED not in trial.user_attrs
+    return _drawn_before(study, trial.number) >= (plan.trials or 0)
+
+
+def _drawn_before(study: Any, number: int | None) -> int:
+    """Trials that count, all or those of a lower number; one that was killed is drawn again."""
+    return sum(
+        each.state.name in ("COMPLETE", "RUNNING") or "error" in each.user_attrs
+        for each in study.get_trials(deepcopy=False)
+        if number is None or each.number < number
+    )
+
+
+def suggest(trial: Any, space: Space) -> dict[str, Any]:
+    """The values of a trial."""
+    return {
+        name: trial.suggest_float(name, values.low, values.high, log=values.log)
+        if isinstance(values, Range)
+        else trial.suggest_categorical(name, list(values.values))
+        for name, values in space.items()
+    }
