@@ -1,1 +1,1 @@
-"""The table of results: real data, settings chosen apart from what is reported; it grows by runs."""
+"""The table of results: real data, settings chosen apart from the reported rows; it grows."""

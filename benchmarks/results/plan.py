@@ -57,6 +57,8 @@ class Plan:
     """All of it."""
 
     seeds: tuple[int, ...]
+    encoders: dict[str, str]
+    """Beginning of a folder's digest -> what it is."""
     hold_out: int
     teacher: dict[str, Any]
     student: dict[str, Any]
@@ -70,6 +72,7 @@ def load_plan(path: Path = PLAN) -> Plan:
     content = yaml.safe_load(path.read_text("utf-8"))
     return Plan(
         seeds=tuple(content["seeds"]),
+        encoders={str(key): name for key, name in (content.get("encoders") or {}).items()},
         hold_out=content["hold_out"],
         teacher=content["teacher"],
         student=content["student"],

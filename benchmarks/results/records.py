@@ -53,6 +53,17 @@ class Records:
                 return each
         return None
 
+    def require_encoder(self, digest: str | None) -> None:
+        """Refuse to add runs of one encoder to those of another; raises SystemExit."""
+        for each in self:
+            base = each.facts.get("base")
+            if base and base["digest"] != digest:
+                raise SystemExit(
+                    f"{self.path}: holds runs of the encoder {base['name']} "
+                    f"({str(base['digest'])[:8]}), --init is another one ({str(digest)[:8]}). Name "
+                    "another folder with --records, or move the file away."
+                )
+
     def add(self, record: Record) -> None:
         """Append one."""
         self.path.parent.mkdir(parents=True, exist_ok=True)

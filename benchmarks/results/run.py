@@ -20,7 +20,7 @@ from benchmarks.results.records import Record, Records
 WORK = Path("data/results")
 FACTS = (
     "parameters", "parameters_expanded", "block_passes", "train_rows", "labelled_rows", "device",
-    "threads", "precision", "best_epoch",
+    "threads", "precision", "best_epoch", "layers", "base",
 )  # fmt: skip
 
 
