@@ -11,6 +11,7 @@ import torch
 from pipeline import metrics
 from pipeline.batches import Rows, sorted_batches
 from pipeline.tasks import Task
+from pipeline.workers import Workers
 
 Array = np.ndarray[Any, Any]
 
@@ -21,6 +22,7 @@ def predict(
     rows: Rows,
     batch_size: int,
     on_batch: Callable[[int], None] | None = None,
+    workers: Workers | None = None,
 ) -> Array:
     """(N, outputs) float32 logits in the order of the rows.
 
@@ -29,17 +31,22 @@ def predict(
         rows: on the model's device.
         batch_size: rows per forward pass.
         on_batch: told how many rows each finished batch had.
+        workers: share the batches; all of them get all logits.
     """
+    workers = workers or Workers()
     was_training = model.training
     model.eval()
     lengths = rows.lengths_N.cpu()
-    logits = np.empty((len(rows), model.config.num_labels), np.float32)
-    for batch in sorted_batches(lengths, batch_size):
+    logits = np.zeros((len(rows), model.config.num_labels), np.float32)
+    for batch in sorted_batches(lengths, batch_size)[workers.index :: workers.count]:
         inputs = rows.batch(batch.to(rows.ids_T.device), int(lengths[batch[0]]))
         logits[batch.numpy()] = model(**inputs).logits.float().cpu().numpy()
         if on_batch:
             on_batch(len(batch))
     model.train(was_training)
+    if workers.count > 1:
+        together = workers.sum(torch.from_numpy(logits).to(rows.ids_T.device))
+        logits = together.cpu().numpy()
     return logits
 
 
@@ -52,10 +59,14 @@ def score_rows(task: Task, logits: Array, rows: Rows) -> dict[str, float]:
 
 
 def evaluate(
-    model: Any, task: Task, splits: Mapping[str, Rows], batch_size: int
+    model: Any,
+    task: Task,
+    splits: Mapping[str, Rows],
+    batch_size: int,
+    workers: Workers | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Scores by split."""
+    """Scores by split; the same in all `workers`."""
     return {
-        name: score_rows(task, predict(model, rows, batch_size), rows)
+        name: score_rows(task, predict(model, rows, batch_size, workers=workers), rows)
         for name, rows in splits.items()
     }

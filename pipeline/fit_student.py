@@ -16,7 +16,6 @@ import torch
 from pipeline.auto_layers import Choice, choose, decided, undecided
 from pipeline.batches import Rows
 from pipeline.card import student_card
-from pipeline.devices import pick_device
 from pipeline.errors import CacheMismatchError, ParamsError
 from pipeline.losses import Objective
 from pipeline.models import Init, identify_init, load_tokenizer
@@ -36,6 +35,7 @@ from pipeline.tasks import Task
 from pipeline.teachers import other_logits, several_teachers
 from pipeline.terms import DistillationTerms
 from pipeline.training import StepLog
+from pipeline.workers import Workers, join_workers
 
 RUN_RECORD = "run.json"
 
@@ -170,7 +170,8 @@ def fit_student(
     manifest = cache.manifest
     recipe = settle(manifest, undecided(params), cache.text)
     out = out or default_folder(recipe.task, params)
-    device = pick_device(params.device)
+    workers = join_workers()
+    device = workers.device(params.device)
     init = identify_init(recipe.start.init)
     more = [TeacherCache.open(path) for path in others]
     identity = identity_of(manifest, init, params)
@@ -193,7 +194,7 @@ def fit_student(
     if params.pretrain != "none":
         lesson = make_lesson(cache, params, rows, splits)
         on_lesson(lesson)
-        before = partial(_pretrained, model, recipe, lesson, params, on_pretrain_step)
+        before = partial(_pretrained, model, recipe, lesson, params, on_pretrain_step, workers)
     session = Session(
         out=out,
         record_name=RUN_RECORD,
@@ -212,6 +213,7 @@ def fit_student(
         | {"other_teachers": [each.manifest.teacher["name"] for each in more]},
         before=before,
         card=student_card,
+        workers=workers,
     )
     return out, run_session(session, resume=resume, on_step=on_step)
 
@@ -228,12 +230,15 @@ def _pretrained(
     lesson: Lesson,
     params: StudentParams,
     on_step: Callable[[StepLog], None],
+    workers: Workers,
     state: Path,
 ) -> dict[str, Any]:
     """Let a student of another head learn the lesson, and `model` start from its encoder."""
     task, device = task_of(lesson.kind, recipe.task), lesson.train.ids_T.device
     pupil = new_student(recipe.start, task, params).to(device)
-    record = pretrain(pupil, lesson, task, params, state, device=device, on_step=on_step)
+    record = pretrain(
+        pupil, lesson, task, params, state, device=device, on_step=on_step, workers=workers
+    )
     take_over(model, pupil)
     return {"pretrain": record}
 

@@ -41,6 +41,7 @@ from pipeline.session import Session, run_session
 from pipeline.tasks import Task
 from pipeline.teacher_check import output_order, require_outputs
 from pipeline.training import StepLog, Terms, has_checkpoint, train
+from pipeline.workers import join_workers
 
 
 def fit_teacher(
@@ -77,7 +78,10 @@ def fit_teacher(
             "No encoder to start from: pass --init MODEL (a hub id or a folder), or set "
             "teacher.init in params.yaml."
         )
-    task, device = prepared.task, pick_device(params.device)
+    task, workers = prepared.task, join_workers()
+    device = workers.device(params.device)
+    if params.folds and workers.count > 1:
+        raise ParamsError("--folds: fit the teacher with one process; its folds run in turn.")
     init = identify_init(params.init)
     identity = {
         "data": prepared.digest,
@@ -113,6 +117,7 @@ def fit_teacher(
         rows=rows,
         splits=splits,
         terms=_label_terms(model),
+        workers=workers,
         before=folds.fit if folds else None,
         more_files=folds.write if folds else None,
         described={

@@ -37,6 +37,12 @@ def logbook(folder: Path, *, resume_at: int | None) -> Iterator[Logbook]:
         yield Logbook(on_step=_step_logger(live), on_epoch=_epoch_logger(live))
 
 
+@contextmanager
+def no_logbook() -> Iterator[Logbook]:
+    """Of a process that leaves the log to another."""
+    yield Logbook(on_step=lambda _: None, on_epoch=lambda _: None)
+
+
 def _opened(folder: Path, *, resume: bool) -> Any:
     from dvclive import Live
     from scmrepo.exceptions import SCMError

@@ -27,6 +27,7 @@ from pipeline.store.manifest import Manifest
 from pipeline.store.reader import TeacherCache
 from pipeline.tasks import Task
 from pipeline.training import StepLog, has_checkpoint, train
+from pipeline.workers import Workers
 
 Array = np.ndarray[Any, Any]
 Thresholds = tuple[float, float]
@@ -209,6 +210,7 @@ def pretrain(
     *,
     device: torch.device,
     on_step: Callable[[StepLog], None],
+    workers: Workers | None = None,
 ) -> dict[str, Any]:
     """Train `model` on a lesson, in place; goes on from a checkpoint in `state` if there is one.
 
@@ -223,6 +225,7 @@ def pretrain(
         state: folder of the checkpoint.
         device: where to train.
         on_step: told of steps.
+        workers: see `pipeline.training.train`.
 
     Returns:
         What `run.json` records of it.
@@ -238,13 +241,14 @@ def pretrain(
         model,
         lesson.train,
         terms,
-        lambda: evaluate(model, task, lesson.splits, params.eval_batch_size),
+        lambda: evaluate(model, task, lesson.splits, params.eval_batch_size, workers),
         replace(params, epochs=params.pretrain_epochs),
         state,
         device=device,
         resume=has_checkpoint(state),
         on_step=on_step,
         on_epoch=lambda _: None,
+        workers=workers,
     )
     return {
         "kind": lesson.kind,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pipeline.digests import digest_json
 from pipeline.errors import OutputExistsError
 from pipeline.existing import must_build
@@ -20,6 +21,7 @@ from pipeline.locks import locked
 from pipeline.models import parameter_counts
 from pipeline.params import FitParams
 from pipeline.training import has_checkpoint
+from pipeline.workers import Workers
 
 STATE = ".state"  # checkpoint; gone from a published run
 IDENTITY = "identity.json"
@@ -64,7 +66,9 @@ def finished_record(
 
 
 @contextmanager
-def training_run(out: Path, identity: dict[str, Any], *, resume: bool) -> Iterator[Run]:
+def training_run(
+    out: Path, identity: dict[str, Any], *, resume: bool, workers: Workers | None = None
+) -> Iterator[Run]:
     """Yield a partial folder to train in, and publish it as `out` when the block succeeds.
 
     A run that stops leaves its partial folder, hidden beside `out`, for `--resume`.
@@ -73,7 +77,15 @@ def training_run(out: Path, identity: dict[str, Any], *, resume: bool) -> Iterat
         out: the finished folder; replaced whole when it exists.
         identity: inputs and parameters; a checkpoint of another identity is not continued.
         resume: go on from a checkpoint of the same identity if there is one.
+        workers: processes of one run; the first one prepares the folder, and publishes it.
     """
+    workers = workers or Workers()
+    if not workers.leads:
+        workers.meet()  # the folder is prepared
+        state = partial_path(out) / STATE
+        yield Run(folder=partial_path(out), resumed=has_checkpoint(state))
+        workers.meet()  # nobody reads it any more
+        return
     partial = partial_path(out)
     replaces = out.exists()
     with locked(out):
@@ -83,7 +95,9 @@ def training_run(out: Path, identity: dict[str, Any], *, resume: bool) -> Iterat
         if not goes_on:
             shutil.rmtree(partial, ignore_errors=True)
             write_json(partial / STATE / IDENTITY, digest_json(identity))
+        workers.meet()
         yield Run(folder=partial, resumed=goes_on and has_checkpoint(partial / STATE))
+        workers.meet()
         shutil.rmtree(partial / STATE)
         publish(partial, out)
 
@@ -98,7 +112,7 @@ def describe_result(model: Any, folder: Path) -> dict[str, Any]:
         "size_bytes": sum(path.stat().st_size for path in weights),
         "versions": {name: version(name).split("+")[0] for name in LIBRARIES}
         | {"python": platform.python_version()},
-        "threads": os.cpu_count(),
+        "threads": torch.get_num_threads(),
     }
 
 

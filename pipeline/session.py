@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ from pipeline.batches import Rows
 from pipeline.devices import pick_precision
 from pipeline.evaluate import evaluate
 from pipeline.files import naming_full_disk, write_json
-from pipeline.live import Logbook, logbook
+from pipeline.live import Logbook, logbook, no_logbook
 from pipeline.params import FitParams
 from pipeline.runs import Run, describe_result, training_run
 from pipeline.sharing import unshared
 from pipeline.tasks import Task
 from pipeline.training import Progress, StepLog, Terms, checkpoint_step, train, usable_rows
+from pipeline.workers import Workers
 
 BEFORE = "before"  # checkpoints of what comes before the run, in its state folder
 
@@ -52,6 +53,8 @@ class Session:
     """Writes what else belongs into the finished folder."""
     card: Callable[[dict[str, Any]], str] | None = None
     """Makes a model card of the record."""
+    workers: Workers = field(default_factory=Workers)
+    """Processes of this run."""
 
 
 def run_session(
@@ -63,12 +66,10 @@ def run_session(
         TrainingError, BusyError: see `pipeline.training.train` and `pipeline.locks.locked`.
     """
     s = session
-    with (
-        training_run(s.out, s.identity, resume=resume) as run,
-        logbook(run.folder, resume_at=checkpoint_step(run.state) if run.resumed else None) as log,
-    ):
-        before = s.before(run.state / BEFORE) if s.before else {}
-        progress = _train(s, run, log, on_step)
+    with training_run(s.out, s.identity, resume=resume, workers=s.workers) as run:
+        before, progress = _trained(s, run, on_step)
+        if not s.workers.leads:
+            return s.described
         with naming_full_disk(run.folder):
             unshared(s.model).save_pretrained(run.folder)
             s.tokenizer.save_pretrained(run.folder)
@@ -82,6 +83,16 @@ def run_session(
     return record
 
 
+def _trained(
+    s: Session, run: Run, on_step: Callable[[StepLog], None]
+) -> tuple[dict[str, Any], Progress]:
+    """What came before, and the training; the first process keeps the log."""
+    resume_at = checkpoint_step(run.state) if run.resumed else None
+    with logbook(run.folder, resume_at=resume_at) if s.workers.leads else no_logbook() as log:
+        before = s.before(run.state / BEFORE) if s.before else {}
+        return before, _train(s, run, log, on_step)
+
+
 def _train(s: Session, run: Run, log: Logbook, on_step: Callable[[StepLog], None]) -> Progress:
     def told(entry: StepLog) -> None:
         log.on_step(entry)
@@ -91,13 +102,14 @@ def _train(s: Session, run: Run, log: Logbook, on_step: Callable[[StepLog], None
         s.model,
         s.rows,
         s.terms,
-        lambda: evaluate(s.model, s.task, s.splits, s.params.eval_batch_size),
+        lambda: evaluate(s.model, s.task, s.splits, s.params.eval_batch_size, s.workers),
         s.params,
         run.state,
         device=s.device,
         resume=run.resumed,
         on_step=told,
         on_epoch=log.on_epoch,
+        workers=s.workers,
     )
 
 

@@ -20,7 +20,9 @@ from pipeline.batches import Rows, training_batches
 from pipeline.devices import autocast, pick_precision
 from pipeline.errors import TrainingError
 from pipeline.files import naming_full_disk, read_json, write_json
+from pipeline.joint import Shares
 from pipeline.params import FitParams
+from pipeline.workers import Workers
 
 # BERT's own, and that of the PKD code. At torch's 1e-8 the key biases, whose true gradient is 0,
 # take full steps in the direction of rounding errors.
@@ -44,7 +46,7 @@ class StepLog:
     """Weighted terms, and their sum as `total`."""
     learning_rate: float
     rows: int
-    """Seen in this process so far."""
+    """Seen since this command started, by all processes."""
     tokens: int
     """Likewise, without padding."""
 
@@ -75,6 +77,7 @@ def train(
     resume: bool,
     on_step: Callable[[StepLog], None],
     on_epoch: Callable[[dict[str, Any]], None],
+    workers: Workers | None = None,
 ) -> Progress:
     """Train `model` in place and leave it with the weights of its best epoch, or its last.
 
@@ -92,10 +95,13 @@ def train(
         resume: go on from the checkpoint in `state`, if there is one.
         on_step: told of the first step and every `LOG_EVERY`-th.
         on_epoch: told of every finished epoch's record.
+        workers: processes that share every batch; the batch size is that of all together.
 
     Raises:
         TrainingError: a loss that is not finite; no later step is taken from it on a CPU.
+        ParamsError: several workers, and terms that keep a state of the rows that they see.
     """
+    workers = workers or Workers()
     accelerator = make_accelerator(device)
     precision = pick_precision(settings.precision, device)
     usable = usable_rows(rows, terms)
@@ -103,11 +109,13 @@ def train(
     steps_per_epoch = math.ceil(len(usable) / settings.batch_size)
     learnt = terms if isinstance(terms, nn.Module) else nn.Module()
     together = nn.ModuleList([model, learnt.to(device)])
+    shares = Shares(rows, together, learnt, workers)
     optimizer, scheduler = make_optimizer(together, settings, steps_per_epoch * settings.epochs)
-    model, optimizer, scheduler = accelerator.prepare(model, optimizer, scheduler)
+    model = accelerator.prepare_model(model, evaluation_mode=True)  # gradients are ours to join
+    optimizer, scheduler = accelerator.prepare(optimizer, scheduler)
     if learnt.state_dict():
         accelerator.register_for_checkpointing(learnt)
-    torch.manual_seed(settings.seed)
+    torch.manual_seed(settings.seed + workers.index)  # dropout of other rows is another one
     progress = _restore(accelerator, state) if resume else Progress()
     meter = _Meter(device, on_step, steps_per_epoch * settings.epochs)
     meter.step = progress.epoch * steps_per_epoch
@@ -121,15 +129,18 @@ def train(
         batches = training_batches(lengths, settings.batch_size, settings.seed, epoch)
         order = usable[torch.cat(batches)].to(device)  # one transfer an epoch
         for batch, rows_B in zip(batches, order.split([len(b) for b in batches]), strict=True):
-            inputs = rows.batch(rows_B, int(lengths[batch].max()))
+            here_B = shares.of(rows_B)
+            inputs = rows.batch(here_B, int(lengths[batch].max()))
             with autocast(device, precision):
-                losses = terms(inputs, rows_B, rows.labels_N[rows_B])
+                losses = terms(inputs, here_B, rows.labels_N[here_B])
+            losses = shares.weighed(losses, usable[batch])
             total = torch.stack(list(losses.values())).sum()
             accelerator.backward(total)
+            losses = shares.join(losses | {"total": total})
             if settings.max_grad_norm:
                 accelerator.clip_grad_norm_(together.parameters(), settings.max_grad_norm)
             learning_rate = float(scheduler.get_last_lr()[0])
-            meter.add(losses | {"total": total}, learning_rate, epoch, lengths[batch])
+            meter.add(losses, learning_rate, epoch, lengths[batch])
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad()
@@ -141,8 +152,11 @@ def train(
             "scores": evaluate(),
             "seconds": time.monotonic() - start,
         }
-        _finish_epoch(accelerator, model, progress, record, state, keep=settings.keep)
+        _finish_epoch(
+            accelerator, model, progress, record, state, keep=settings.keep, workers=workers
+        )
         on_epoch(record)
+    workers.meet()
     _load_best(accelerator, model, state)
     return progress
 
@@ -169,7 +183,9 @@ def make_accelerator(device: torch.device) -> Any:
 
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
-    return Accelerator(cpu=device.type == "cpu", mixed_precision="no")
+    return Accelerator(
+        cpu=device.type == "cpu", mixed_precision="no", step_scheduler_with_optimizer=False
+    )
 
 
 def make_optimizer(model: Any, settings: FitParams, steps: int) -> tuple[Any, Any]:
@@ -248,6 +264,7 @@ def _finish_epoch(
     state: Path,
     *,
     keep: str,
+    workers: Workers,
 ) -> None:
     """Keep the best (or last) weights, then the checkpoint that `--resume` goes on from."""
     scores = next(iter(record["scores"].values()))
@@ -255,30 +272,22 @@ def _finish_epoch(
     if better := keep == "last" or score > progress.best_score:
         progress.best_score, progress.best_epoch = score, record["epoch"]
     state.mkdir(parents=True, exist_ok=True)
-    with naming_full_disk(state):
-        _write_state(accelerator, model, progress, record, state, better=better)
-
-
-def _write_state(
-    accelerator: Any,
-    model: Any,
-    progress: Progress,
-    record: dict[str, Any],
-    state: Path,
-    *,
-    better: bool,
-) -> None:
-    from safetensors.torch import save_file
-
-    if better:
-        weights = {
-            k: v.contiguous() for k, v in accelerator.unwrap_model(model).state_dict().items()
-        }
-        _replace(state / "best.safetensors", lambda path: save_file(_unshared(weights), path))
     progress.epoch = record["epoch"]
     progress.seconds += record["seconds"]
     progress.history.append(record)
-    _replace(state / "last", lambda path: _checkpoint(accelerator, progress, path))
+    with naming_full_disk(state):
+        if better and workers.leads:
+            _keep_weights(accelerator.unwrap_model(model), state / "best.safetensors")
+        _replace(
+            state / "last", lambda path: _checkpoint(accelerator, progress, path, workers), workers
+        )
+
+
+def _keep_weights(model: Any, target: Path) -> None:
+    from safetensors.torch import save_file
+
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    _replace(target, lambda path: save_file(_unshared(weights), path))
 
 
 def _unshared(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -291,22 +300,30 @@ def _unshared(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-def _checkpoint(accelerator: Any, progress: Progress, folder: Path) -> None:
+def _checkpoint(accelerator: Any, progress: Progress, folder: Path, workers: Workers) -> None:
+    """Model and optimizer are the first process's, states of random numbers each one's own."""
     accelerator.save_state(str(folder), safe_serialization=True)
-    write_json(folder / "progress.json", progress.__dict__)
+    if workers.leads:
+        write_json(folder / "progress.json", progress.__dict__)
 
 
-def _replace(target: Path, write: Callable[[Path], object]) -> None:
+def _replace(target: Path, write: Callable[[Path], object], workers: Workers | None = None) -> None:
     """Write beside `target`, then take its place; a kill leaves the old one or the new one."""
+    workers = workers or Workers()
     fresh = target.with_name(f"new-{target.name}")
     old = target.with_name(f"old-{target.name}")
-    shutil.rmtree(fresh, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
+    if workers.leads:
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+    workers.meet()
     write(fresh)
-    if target.is_dir():
-        target.rename(old)
-    fresh.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
+    workers.meet()
+    if workers.leads:
+        if target.is_dir():
+            target.rename(old)
+        fresh.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    workers.meet()
 
 
 def has_checkpoint(state: Path) -> bool:

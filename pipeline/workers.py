@@ -1,4 +1,4 @@
-"""Several processes that build one cache: `torchrun`, `accelerate launch`, or one alone."""
+"""Several processes at one task: `torchrun`, `accelerate launch`, or one alone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
+from torch import Tensor
 
 from pipeline.devices import pick_device
 
@@ -15,14 +16,14 @@ LONGEST_WAIT = timedelta(days=7)  # of a quick worker for a slow one; a dead one
 
 @dataclass(frozen=True)
 class Workers:
-    """The processes of this build; this one is `index` of `count`."""
+    """The processes of this command; this one is `index` of `count`."""
 
     index: int = 0
     count: int = 1
 
     @property
     def leads(self) -> bool:
-        """Whether this process prepares, checks and finishes the build."""
+        """Whether this process prepares, checks and finishes what they make, and speaks."""
         return self.index == 0
 
     def meet(self) -> None:
@@ -31,6 +32,12 @@ class Workers:
             from accelerate import PartialState
 
             PartialState().wait_for_everyone()
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over all processes, in place; each gives a tensor of one shape on its device."""
+        if self.count > 1:
+            torch.distributed.all_reduce(values)
+        return values
 
     def device(self, text: str) -> torch.device:
         """The device of `--device`; several processes with `auto` take one GPU each."""

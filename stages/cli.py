@@ -172,7 +172,7 @@ def progress() -> Iterator[Any]:
     import rich.progress as bars
 
     console = rich.console.Console(stderr=True)
-    if not console.is_terminal:
+    if not (console.is_terminal and leads()):
         yield _PlainLines()
         return
     columns = (

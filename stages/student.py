@@ -11,6 +11,7 @@ from stages.cli import (
     commands,
     emit,
     json_option,
+    leads,
     note,
     overwrite_option,
     path_option,
@@ -92,7 +93,8 @@ def fit(
         note(read)
     if record.get("existed"):
         note(f"{folder}: made from the same inputs already; nothing to do.")
-    emit(record, as_json, _summary(folder, record))
+    if leads():
+        emit(record, as_json, _summary(folder, record))
 
 
 def _tell_lesson(lesson: Any) -> None:
@@ -276,3 +278,7 @@ def _summary(folder: Path, record: dict[str, Any]) -> str:
         )
         lines.append(f"  {split}: {text}")
     return "\n".join(lines)
+
+
+if __name__ == "__main__":  # for launchers: `torchrun --nproc-per-node 2 -m stages.student fit`
+    cli(prog_name="pkd-student")

@@ -11,6 +11,7 @@ from stages.cli import (
     commands,
     emit,
     json_option,
+    leads,
     note,
     overwrite_option,
     path_option,
@@ -74,7 +75,8 @@ def fit(
         )
     if record.get("existed"):
         note(f"{folder}: made from the same inputs already; nothing to do.")
-    emit(record, as_json, _summary(folder, record))
+    if leads():
+        emit(record, as_json, _summary(folder, record))
 
 
 @cli.command("eval")
@@ -144,3 +146,7 @@ def _summary(folder: Path, record: dict[str, Any]) -> str:
         lines.append(f"  training rows out of {found['folds']} folds: {text}")
     lines.append(f"Next: pkd-cache build --task {record['task']}")
     return "\n".join(lines)
+
+
+if __name__ == "__main__":  # for launchers: `torchrun --nproc-per-node 2 -m stages.teacher fit`
+    cli(prog_name="pkd-teacher")
