@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 PLAN = Path(__file__).with_name("plan.yaml")
+OF_THE_PLAN = ("from", "round")  # keys of a method that are no options of a command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,8 @@ class Method:
     """Options of `pkd-student fit`."""
     labelled_only: bool
     """Trained from a cache of the labelled rows alone."""
+    round: int = 1
+    """Methods of a later round wait for all seeds of those before."""
 
     @property
     def strategy(self) -> str:
@@ -100,8 +103,9 @@ def _experiment(name: str, content: Mapping[str, Any]) -> Experiment:
         methods=tuple(
             Method(
                 name=method,
-                settings={key: value for key, value in settings.items() if key != "from"},
+                settings={key: each for key, each in settings.items() if key not in OF_THE_PLAN},
                 labelled_only=settings.get("from") == "labelled",
+                round=settings.get("round", 1),
             )
             for method, settings in content["methods"].items()
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -126,8 +127,10 @@ class Runs:
     def all(self) -> None:
         """Choose settings, then make every run of the table, seed by seed."""
         teacher, by_strategy = self.choose()
-        for seed in self.plan.seeds:
-            for method in self.stages["final"].experiment.methods:
+        methods = self.stages["final"].experiment.methods
+        turns = itertools.product(sorted({each.round for each in methods}), self.plan.seeds)
+        for (turn, seed), method in itertools.product(turns, methods):
+            if method.round == turn:
                 chosen = by_strategy.get(method.strategy, {})
                 settings = {**self.plan.student, **chosen, **method.settings}
                 self._student("final", teacher, method, settings, seed)

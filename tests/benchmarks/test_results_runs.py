@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,17 @@ def test_runs_choose_then_make_the_table_seed_by_seed(plan: Plan, tmp_path: Path
     }  # fmt: skip
     assert skip.seconds == 5.0  # with its pretraining
     assert skip.facts == {"device": "cpu"}
+
+
+def test_what_is_dear_waits_for_all_seeds_of_the_rest(plan: Plan, tmp_path: Path) -> None:
+    dear = replace(plan.experiments[0].methods[0], name="dear", round=2)
+    experiment = replace(plan.experiments[0], methods=(dear, *plan.experiments[0].methods[:2]))
+    records = Records("small", tmp_path)
+    runs, _ = fake_runs(replace(plan, experiments=(experiment,)), records, tmp_path)
+    runs.all()
+    found = [(r.method, r.seed) for r in records if r.phase == "final" and r.method != "teacher"]
+    first = [(name, seed) for seed in (0, 1, 2) for name in ("finetune", "kd")]
+    assert found == [*first, *(("dear", seed) for seed in (0, 1, 2))]
 
 
 def test_a_recorded_run_is_never_made_again(plan: Plan, tmp_path: Path) -> None:
