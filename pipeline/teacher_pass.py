@@ -19,6 +19,8 @@ from pipeline.models import cls_states, load_classifier, load_tokenizer
 
 Array = np.ndarray[Any, Any]
 
+HELD_BYTES = 1 << 26  # of outputs that wait on their device
+
 
 @dataclass(frozen=True, kw_only=True)
 class Teacher:
@@ -97,22 +99,49 @@ def run_rows(
         logits (len(chosen), K) and [CLS] (len(chosen), L, H), float32, in the order of `chosen`;
         NaN in rows that were left out.
     """
-    index = torch.as_tensor(chosen, dtype=torch.int64)
-    lengths: list[int] = rows.lengths_N[index].tolist()
-    outputs = teacher.model.config.num_labels
-    logits = np.full((len(lengths), len(teacher.output_order) or outputs), np.nan, np.float32)
-    cls = np.full((len(lengths), len(layers), teacher.hidden_size), np.nan, np.float32)
+    lengths: list[int] = rows.lengths_N.cpu()[torch.as_tensor(chosen, dtype=torch.int64)].tolist()
+    index = torch.as_tensor(chosen, dtype=torch.int64, device=rows.ids_T.device)
+    found = _Found(len(lengths), len(teacher.output_order), len(layers), teacher.hidden_size)
     for batch in token_budget_batches(lengths, batch_tokens):
         if only is not None and only.isdisjoint(chosen[row] for row in batch):
             continue
         longest = max(lengths[row] for row in batch)
         inputs = rows.batch(index[batch], longest)
         inputs = {name: tensor.to(teacher.device) for name, tensor in inputs.items()}
-        logits_BK, cls_BLH = teacher(inputs, layers)
-        logits[batch], cls[batch] = logits_BK.cpu().numpy(), cls_BLH.cpu().numpy()
+        found.add(batch, *teacher(inputs, layers))
         if on_batch:
             on_batch(len(batch), sum(lengths[row] for row in batch))
-    return logits, cls
+    return found.all()
+
+
+class _Found:
+    """Outputs by row; they leave the device many batches at a time, so that it never waits."""
+
+    def __init__(self, rows: int, outputs: int, layers: int, hidden: int) -> None:
+        self.logits = np.full((rows, outputs), np.nan, np.float32)
+        self.cls = np.full((rows, layers, hidden), np.nan, np.float32)
+        self._rows: list[int] = []
+        self._held: list[tuple[Tensor, Tensor]] = []
+        self._bytes = 0
+
+    def add(self, batch: list[int], logits_BK: Tensor, cls_BLH: Tensor) -> None:
+        """Take note of the outputs of some rows."""
+        self._rows += batch
+        self._held.append((logits_BK, cls_BLH))
+        self._bytes += cls_BLH.nbytes
+        if self._bytes > HELD_BYTES:
+            self._fetch()
+
+    def all(self) -> tuple[Array, Array]:
+        """Everything that was added: logits, [CLS]."""
+        if self._held:
+            self._fetch()
+        return self.logits, self.cls
+
+    def _fetch(self) -> None:
+        logits, cls = (torch.cat(parts).cpu().numpy() for parts in zip(*self._held, strict=True))
+        self.logits[self._rows], self.cls[self._rows] = logits, cls
+        self._rows, self._held, self._bytes = [], [], 0
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 RUNS_A_TEACHER = {
     "pipeline.teacher_pass",
     "pipeline.build",
+    "pipeline.build_run",
     "pipeline.fit_teacher",
     "pipeline.rerun",
     "pipeline.shard_values",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +22,10 @@ from pipeline.errors import (
 )
 from pipeline.models import build_classifier
 from pipeline.plan import chosen_layers
+from pipeline.shard_values import ShardValues
 from pipeline.store.check import check_cache
 from pipeline.store.reader import TeacherCache
+from pipeline.store.writer import CacheWriter
 from pipeline.tasks import BUILT_IN
 from tests.support.synthetic import files_of
 from tests.support.tiny import CACHE, FAMILIES, World, save_encoder, tiny_tokenizer
@@ -83,6 +87,44 @@ def test_a_build_is_deterministic_and_sound(world: World, tmp_path: Path) -> Non
     again = build(world, tmp_path / "again.zarr")
     assert files_of(again) == files_of(world.cache)
     assert check_cache(again) == []
+
+
+def test_a_shard_is_written_while_the_next_one_is_computed(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computing, real_shard, real_write = Event(), ShardValues.shard, CacheWriter.write_shard
+
+    def shard(self: ShardValues, split: str, number: int, *more: Any) -> Any:
+        if (split, number) == ("train", 1):
+            computing.set()
+        return real_shard(self, split, number, *more)
+
+    def write_shard(self: CacheWriter, split: str, number: int, *values: Any, **more: Any) -> None:
+        assert (split, number) != ("train", 0) or computing.wait(timeout=60)
+        real_write(self, split, number, *values, **more)
+
+    monkeypatch.setattr(ShardValues, "shard", shard)
+    monkeypatch.setattr(CacheWriter, "write_shard", write_shard)
+    assert files_of(build(world, tmp_path / "c.zarr", world.teacher)) == files_of(world.cache)
+
+
+def test_an_error_of_the_writer_ends_the_build(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(CacheWriter, "write_shard", full)
+    with pytest.raises(OSError, match="No space left"):
+        build(world, tmp_path / "c.zarr", world.teacher)
+    assert not (tmp_path / "c.zarr").exists()
+
+
+def test_outputs_are_the_same_however_many_batches_wait_on_the_device(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.teacher_pass.HELD_BYTES", 0)
+    assert files_of(build(world, tmp_path / "c.zarr", world.teacher)) == files_of(world.cache)
 
 
 def test_the_manifest_says_what_a_student_must_know(world: World) -> None:
