@@ -1,9 +1,12 @@
-"""Where a training step finds the teacher's outputs: resident tensors read from a cache."""
+"""Where a training step finds the teacher's outputs: on its device, or waiting in main memory.
+
+Shapes: N rows of a split, B of a batch, L layers, H hidden size, K outputs.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -11,6 +14,8 @@ from torch import Tensor
 
 from pipeline.errors import ParamsError
 from pipeline.store.reader import TeacherCache
+
+RESIDENT_SHARE = 0.5  # the rest is for the student, its optimizer and activations
 
 
 class Targets(Protocol):
@@ -32,10 +37,40 @@ class CachedTargets:
 
     def __call__(self, rows_B: Tensor, _: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Gather the rows; the inputs are not needed."""
-        cls_BLH = self.cls_NLH[rows_B]
+        cls_BLH = self._gathered(rows_B)
         if self.scale_NL is not None:
             cls_BLH = cls_BLH.float() * self.scale_NL[rows_B].unsqueeze(-1)
         return self.logits_NK[rows_B], cls_BLH
+
+    def _gathered(self, rows_B: Tensor) -> Tensor:
+        return self.cls_NLH[rows_B]
+
+    def prefetch(self, rows_B: Tensor) -> None:
+        """Told of the next batch by row numbers on the CPU; of use where vectors have to travel."""
+
+
+@dataclass(frozen=True)
+class HostTargets(CachedTargets):
+    """[CLS] vectors in main memory or a memory map, for a device that they do not fit on.
+
+    A batch is gathered there and sent while the device is busy with earlier work, so that no step
+    waits for it.
+    """
+
+    _sent: list[Tensor] = field(default_factory=list, compare=False)
+
+    def prefetch(self, rows_B: Tensor) -> None:
+        """Gather the vectors of the next batch and send them; returns at once."""
+        device = self.logits_NK.device
+        cls_BLH = self.cls_NLH[rows_B]
+        if device.type == "cuda":
+            cls_BLH = cls_BLH.pin_memory()  # from other memory a transfer waits for its end
+        self._sent[:] = [cls_BLH.to(device, non_blocking=True)]
+
+    def _gathered(self, rows_B: Tensor) -> Tensor:
+        if not self._sent:
+            self.prefetch(rows_B.cpu())
+        return self._sent.pop()
 
 
 def load_targets(
@@ -43,15 +78,21 @@ def load_targets(
 ) -> CachedTargets:
     """Read the logits and the chosen layers of a split, and no others; digests are checked.
 
-    On the CPU, vectors that do not fit into memory stay in a memory map.
+    Vectors that take more than `RESIDENT_SHARE` of a device's free memory stay in main memory, and
+    those that do not fit there in a memory map.
     """
     stored = cache.stored(split, layers)
+    values = torch.from_numpy(stored.values_RLH)
     scale = None if stored.scale_RL is None else torch.from_numpy(stored.scale_RL).to(device)
-    return CachedTargets(
-        torch.from_numpy(cache.logits(split)).to(device),
-        torch.from_numpy(stored.values_RLH).to(device),
-        scale,
-    )
+    logits = torch.from_numpy(cache.logits(split)).to(device)
+    if values.nbytes > RESIDENT_SHARE * free_bytes(device):
+        return HostTargets(logits, values, scale)
+    return CachedTargets(logits, values.to(device), scale)
+
+
+def free_bytes(device: torch.device) -> float:
+    """Free memory of a device; of the CPU, whose vectors are where they are, no limit."""
+    return float(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else math.inf
 
 
 def controlled(targets: CachedTargets, labels_N: Tensor, control: str, seed: int) -> CachedTargets:

@@ -108,6 +108,10 @@ class DrawnTargets:
         """Draws depend on seed and epoch alone, so that a resumed run repeats them."""
         self._draw = random.Random(f"{self.seed} {epoch}")
 
+    def prefetch(self, rows_B: Tensor) -> None:
+        """See `CachedTargets.prefetch`."""
+        self.first.prefetch(rows_B)
+
     def __call__(self, rows_B: Tensor, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Logits of the drawn teacher, and the first one's [CLS]."""
         logits_BK, cls_BLH = self.first(rows_B, inputs)

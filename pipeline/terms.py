@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pipeline.losses import Objective
 from pipeline.models import cls_states
 from pipeline.strategies.base import Matched, Strategy
-from pipeline.targets import Targets
+from pipeline.targets import CachedTargets, Targets
 from pipeline.teachers import DrawnTargets
 
 
@@ -44,6 +44,11 @@ class DistillationTerms(nn.Module):
         self.strategy.start_epoch(epoch)
         if isinstance(self.targets, DrawnTargets):
             self.targets.start_epoch(epoch)
+
+    def prefetch(self, rows_B: Tensor) -> None:
+        """Told by the training loop of the next batch, by row numbers on the CPU."""
+        if isinstance(self.targets, CachedTargets | DrawnTargets):
+            self.targets.prefetch(rows_B)
 
     def forward(
         self, inputs: dict[str, Tensor], rows_B: Tensor, labels_B: Tensor

@@ -85,8 +85,8 @@ def train(
         model: a `transformers` classifier.
         rows: training rows, on `device`.
         terms: one forward pass and its weighted losses; their sum is minimised. A module's own
-            parameters are trained too, its state is part of checkpoints, and its `start_epoch` is
-            called before every epoch.
+            parameters are trained too, its state is part of checkpoints, its `start_epoch` is
+            called before every epoch, and its `prefetch` before every step.
         evaluate: scores by split; the first metric of the first split chooses the best epoch,
             the earlier one when equal.
         settings: epochs, batch size, learning rate and the like; `keep` says whose weights stay.
@@ -119,6 +119,7 @@ def train(
     progress = _restore(accelerator, state) if resume else Progress()
     meter = _Meter(device, on_step, steps_per_epoch * settings.epochs)
     meter.step = progress.epoch * steps_per_epoch
+    prefetch = getattr(terms, "prefetch", None)
 
     for epoch in range(progress.epoch + 1, settings.epochs + 1):
         start = time.monotonic()
@@ -129,6 +130,8 @@ def train(
         batches = training_batches(lengths, settings.batch_size, settings.seed, epoch)
         order = usable[torch.cat(batches)].to(device)  # one transfer an epoch
         for batch, rows_B in zip(batches, order.split([len(b) for b in batches]), strict=True):
+            if prefetch:
+                prefetch(shares.of(usable[batch]))
             here_B = shares.of(rows_B)
             inputs = rows.batch(here_B, int(lengths[batch].max()))
             with autocast(device, precision):

@@ -5,20 +5,24 @@ Shapes: N rows of the split, B of a batch, K classes, L layers, H hidden size.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.errors import ParamsError
+from pipeline.fit_student import fit_student
 from pipeline.losses import distillation_loss
 from pipeline.store.reader import TeacherCache
-from pipeline.targets import CachedTargets, controlled, load_targets
+from pipeline.targets import CachedTargets, HostTargets, controlled, load_targets
 from tests.pipeline.strategies.matched import fit, softmax
-from tests.support.tiny import World
+from tests.support.synthetic import LAYERS, write
+from tests.support.tiny import STUDENT, World
 
 CPU = torch.device("cpu")
 LOGITS = torch.tensor([[2.0, 0.0], [0.0, 1.0], [4.0, 1.0], [0.5, 3.0], [1.0, -1.0], [-2.0, 0.0]])
@@ -151,3 +155,45 @@ def test_layers_are_read_in_the_order_asked_and_twice_if_need_be(world: World) -
     one, other = (load_targets(cache, "train", layers, CPU) for layers in ((1, 3), (3, 1, 3)))
     assert torch.equal(other.cls_NLH, one.cls_NLH[:, [1, 0, 1]])
     assert load_targets(cache, "train", (), CPU).cls_NLH.shape == (150, 0, 16)
+
+
+# --- vectors that do not fit on a device ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_vectors_in_main_memory_are_those_on_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    write(tmp_path / "c.zarr", dtype=dtype)
+    cache, cpu = TeacherCache.open(tmp_path / "c.zarr"), torch.device("cpu")
+    resident = load_targets(cache, "train", LAYERS, cpu)
+    monkeypatch.setattr("pipeline.targets.free_bytes", lambda _: 10.0)
+    host = load_targets(cache, "train", LAYERS, cpu)
+    assert (type(resident), type(host)) == (CachedTargets, HostTargets)
+    for rows in (torch.tensor([3, 1, 36]), torch.tensor([0])):
+        expected = resident(rows, {})
+        torch.testing.assert_close(host(rows, {}), expected, rtol=0, atol=0)
+        host.prefetch(rows)
+        torch.testing.assert_close(host(rows, {}), expected, rtol=0, atol=0)
+
+
+def test_a_run_from_main_memory_is_the_same_run(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the loop tells the targets of every batch before its step."""
+    told: list[list[int]] = []
+    real = HostTargets.prefetch
+
+    def prefetch(self: HostTargets, rows_B: Tensor) -> None:
+        told.append(rows_B.tolist())
+        real(self, rows_B)
+
+    params = replace(STUDENT, init=str(world.encoder), epochs=1)
+    given: dict[str, Any] = {"cache_path": world.cache16, "params": params, "sources": {}}
+    fit_student(**given, out=tmp_path / "resident")
+    monkeypatch.setattr("pipeline.targets.free_bytes", lambda _: 10.0)
+    monkeypatch.setattr(HostTargets, "prefetch", prefetch)
+    fit_student(**given, out=tmp_path / "host")
+    one, other = (load_file(tmp_path / n / "model.safetensors") for n in ("resident", "host"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert sorted(row for batch in told for row in batch) == list(range(150))
