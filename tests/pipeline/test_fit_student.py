@@ -24,9 +24,11 @@ from pipeline.errors import (
     TrainingError,
 )
 from pipeline.fit_student import default_folder, fit_student
+from pipeline.layers import UNMATCHED
 from pipeline.params import StudentParams
 from pipeline.score_student import score_student
 from pipeline.store.reader import TeacherCache
+from pipeline.strategies import AUTO, STRATEGIES
 from pipeline.targets import load_targets
 from pipeline.tasks import BUILT_IN
 from tests.pipeline.test_build import build
@@ -135,14 +137,18 @@ def test_figures_are_logged_by_step(student: Path) -> None:
     assert steps == sorted(steps)
 
 
-def test_a_student_needs_nothing_of_the_teacher(world: World, tmp_path: Path) -> None:
+def test_one_command_trains_every_method_and_needs_nothing_of_the_teacher(
+    world: World, tmp_path: Path
+) -> None:
     """The teacher and the data are gone; a process with only the cache and the init trains."""
+    names = [*UNMATCHED, *STRATEGIES, AUTO, "3"]
     shutil.copytree(world.cache16, tmp_path / "rte.zarr")
     shutil.copytree(world.encoder, tmp_path / "enc")
     code = (
         "import sys; from pathlib import Path; from stages.student import cli\n"
-        "cli(['fit', '--cache', 'rte.zarr', '--init', 'enc', '--epochs', '1',"
-        " '--student-layers', '2', '--out', 'out'], standalone_mode=False)\n"
+        "cli(['sweep', '--cache', 'rte.zarr', '--init', 'enc', '--epochs', '1',"
+        f" '--student-layers', '2', '--workers', '1', '--set', 'strategy={';'.join(names)}'],"
+        " standalone_mode=False)\n"
         "loaded = {'pipeline.teacher_pass', 'pipeline.build'} & set(sys.modules)\n"
         "assert not loaded, loaded"
     )
@@ -156,7 +162,8 @@ def test_a_student_needs_nothing_of_the_teacher(world: World, tmp_path: Path) ->
         )  # fmt: skip
     finally:
         hidden.rename(world.teacher)
-    assert (tmp_path / "out" / "model.safetensors").exists()
+    students = {path.parent.name for path in tmp_path.glob("data/students/*/model.safetensors")}
+    assert students == {f"rte-{name}-2-s0" for name in names}
 
 
 def test_the_same_again_does_nothing_and_another_is_refused(world: World, student: Path) -> None:
