@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -16,7 +16,7 @@ import click
 
 from pipeline import params
 from pipeline.errors import DataError, PipelineError
-from pipeline.tasks import Task, find_task
+from pipeline.tasks import BUILT_IN, Task, find_task
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,11 +29,43 @@ class Failure(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         """Print the message."""
-        click.secho(f"Error: {self.format_message()}", err=True, fg="red", file=file)
+        text = f"Error: {self.format_message()}"
+        plain = bool(os.environ.get("NO_COLOR"))  # https://no-color.org
+        click.echo(text if plain else click.style(text, fg="red"), err=True, file=file)
+
+
+class Command(click.Command):
+    """A command that can be told to be quiet."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        quiet = click.Option(
+            ["-q", "--quiet"],
+            is_flag=True,
+            expose_value=False,
+            callback=_be_quiet,
+            help="Nothing on standard error but errors and warnings of libraries.",
+        )
+        self.params.append(quiet)
+
+
+QUIET = "pkd.quiet"
+
+
+def _be_quiet(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    ctx.meta[QUIET] = value
+
+
+def is_quiet() -> bool:
+    """Whether this process is to say nothing: told so, or not the first one of a launcher."""
+    context = click.get_current_context(silent=True)
+    return not leads() or bool(context and context.meta.get(QUIET))
 
 
 class Commands(click.Group):
     """A command group that turns the pipeline's errors into messages."""
+
+    command_class = Command
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a PipelineError, a file error or Ctrl-C ends it with exit code 1."""
@@ -94,7 +126,32 @@ def _option_for(each: Any, hint: Any) -> Callable[[F], F]:
     if each.metadata["choices"]:
         choice = click.Choice(each.metadata["choices"])
         return click.option(f"--{flag}", each.name, type=choice, help=help_text)
-    return click.option(f"--{flag}", each.name, type=value_type, help=help_text)
+    return click.option(
+        f"--{flag}", each.name, type=value_type, help=help_text, shell_complete=_COMPLETE.get(flag)
+    )
+
+
+def _beginning(text: str, *names: Iterable[str] | None) -> list[str]:
+    return sorted(name for each in names for name in each or () if name.startswith(text))
+
+
+def _strategies(_: Any, __: Any, text: str) -> list[str]:
+    from pipeline.layers import UNMATCHED
+    from pipeline.strategies import AUTO, STRATEGIES
+
+    return _beginning(text, UNMATCHED, STRATEGIES, [AUTO])
+
+
+def _presets(_: Any, __: Any, text: str) -> list[str]:
+    from pipeline.presets import preset_names
+
+    return _beginning(text, preset_names())
+
+
+_COMPLETE: dict[str, Callable[[Any, Any, str], list[str]]] = {
+    "strategy": _strategies,
+    "preset": _presets,
+}
 
 
 def resolve(section: str, flags: Mapping[str, Any], task: str | None) -> tuple[Any, dict[str, str]]:
@@ -136,7 +193,7 @@ def leads() -> bool:
 
 def note(message: str) -> None:
     """Tell a person something, on standard error."""
-    if leads():
+    if not is_quiet():
         click.echo(message, err=True)
 
 
@@ -156,7 +213,10 @@ resume_option = click.option(
     "--resume", is_flag=True, help="Go on from the checkpoint of the same run, if there is one."
 )
 task_option = click.option(
-    "--task", required=True, help="A GLUE task (rte, mrpc, sst2, ...), demo, or your own."
+    "--task",
+    required=True,
+    help="A GLUE task (rte, mrpc, sst2, ...), demo, or your own.",
+    shell_complete=lambda *given: _beginning(given[2], BUILT_IN, params.read_params().get("tasks")),
 )
 
 
@@ -172,7 +232,7 @@ def progress() -> Iterator[Any]:
     import rich.progress as bars
 
     console = rich.console.Console(stderr=True)
-    if not (console.is_terminal and leads()):
+    if not console.is_terminal or is_quiet():
         yield _PlainLines()
         return
     columns = (

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from stages.cli import note
+from stages.cli import is_quiet, note
 
 SHOWN = 15  # students in the table
 
@@ -20,7 +20,7 @@ def sweep_table(name: str, columns: Sequence[str]) -> Iterator[OnChange]:
     from rich.live import Live
 
     console = rich.console.Console(stderr=True)
-    if not console.is_terminal:
+    if not console.is_terminal or is_quiet():
         yield _Lines()
         return
     with Live(console=console, refresh_per_second=2) as live:

@@ -9,6 +9,7 @@ import click
 
 from stages.cache.words import next_text, scores_lines, summary_text
 from stages.cli import (
+    Command,
     emit,
     json_option,
     note,
@@ -23,7 +24,7 @@ from stages.cli import (
 )
 
 
-@click.command()
+@click.command(cls=Command)
 @task_option
 @click.option("--teacher", help="A folder or a hub id. [default: data/teachers/TASK]")
 @path_option("--data", "Prepared data. [default: data/raw/TASK]")

@@ -7,10 +7,10 @@ from typing import Any
 import click
 
 from stages.cache.tables import size_text
-from stages.cli import emit, json_option, note, overwrite_option, progress
+from stages.cli import Command, emit, json_option, note, overwrite_option, progress
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
 @overwrite_option

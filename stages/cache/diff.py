@@ -8,14 +8,14 @@ from typing import Any
 import click
 
 from stages.cache.tables import table
-from stages.cli import emit, json_option, progress
+from stages.cli import Command, emit, json_option, progress
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 DIGEST_SHOWN = 12  # characters
 LONGEST_SHOWN = 48
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @json_option

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from stages.cache.tables import size_text
-from stages.cli import cache_argument, emit, json_option, note, overwrite_option, progress
+from stages.cli import Command, cache_argument, emit, json_option, note, overwrite_option, progress
 
 
-@click.command()
+@click.command(cls=Command)
 @cache_argument
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(

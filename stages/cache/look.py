@@ -11,12 +11,12 @@ from pipeline.store.describe import derive, length_bins, split_order
 from pipeline.store.format import CLS, EXAMPLES, METADATA
 from stages.cache.tables import bar, facts, percent, size_text, table
 from stages.cache.words import layers_text
-from stages.cli import cache_argument, emit, json_option, progress
+from stages.cli import Command, cache_argument, emit, json_option, progress
 
 FILE_KINDS = {EXAMPLES: "examples", METADATA: "metadata"}
 
 
-@click.command()
+@click.command(cls=Command)
 @cache_argument
 @json_option
 def info(cache: str, as_json: bool) -> None:
@@ -153,7 +153,7 @@ def _identity(m: Any) -> list[tuple[str, str]]:
     ]
 
 
-@click.command()
+@click.command(cls=Command)
 @cache_argument
 @click.option("--teacher", help="Also run this teacher on sampled rows and compare.")
 @click.option(

@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from stages.cache.words import next_text, scores_lines, summary_text
-from stages.cli import emit, json_option, note, overwrite_option, progress
+from stages.cli import Command, emit, json_option, note, overwrite_option, progress
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("out", type=click.Path(path_type=Path))
 @click.argument("parts", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--allow-weak-teacher", is_flag=True, help="As for `build`.")

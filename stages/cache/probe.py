@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from stages.cli import cache_argument, emit, json_option, note, path_option, progress
+from stages.cli import Command, cache_argument, emit, json_option, note, path_option, progress
 
 BAR = 40  # characters
 
 
-@click.command()
+@click.command(cls=Command)
 @cache_argument
 @click.option(
     "--rows",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import io
 import json
 import subprocess
@@ -186,3 +187,60 @@ def test_a_terminal_gets_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "3/3" in shown
     assert "loss 0.25" in shown
     assert "writing" in shown
+
+
+@group.command()
+def talk() -> None:
+    """Say something on both."""
+    shared.note("a note")
+    with shared.progress() as tick:
+        tick("work", 1, 1)
+    shared.emit({"a": 1}, False, "a result")
+
+
+@pytest.mark.parametrize("flag", ["-q", "--quiet"])
+def test_a_quiet_command_says_its_result_alone(flag: str) -> None:
+    assert run("talk").stderr == "a note\nwork: 1/1\n"
+    quiet = run("talk", flag)
+    assert (quiet.stdout, quiet.stderr) == ("a result\n", "")
+
+
+def test_every_command_can_be_quiet() -> None:
+    for stage in ("data", "teacher", "cache", "student", "report"):
+        cli = importlib.import_module(f"stages.{stage}").cli
+        for command in cli.commands.values():
+            assert any("--quiet" in each.opts for each in command.params), command.name
+
+
+def test_an_error_has_no_colour_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def colours() -> bool:
+        return "\x1b[" in CliRunner().invoke(group, ["fail", "named"], color=True).stderr
+
+    assert colours()
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not colours()
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "expected"),
+    [
+        ("student", "fit --strategy ra", ["rail", "rail-concat"]),
+        ("student", "fit --strategy auto", ["auto"]),
+        ("student", "fit --preset p", ["peakd", "pkd2019"]),
+        ("student", "fit --kd-loss an", ["annealed"]),
+        ("cache", "build --task m", ["mine", "mnli", "mrpc"]),
+        ("cache", "ver", ["verify"]),
+    ],
+)
+def test_a_shell_completes(
+    command: str, words: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("params.yaml").write_text("tasks: {mine: {text: a, label: b}}\n")
+    name = f"pkd-{command}"
+    line = f"{name} {words}"
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(len(line.split()) - 1))
+    variable = f"_PKD_{command.upper()}_COMPLETE"
+    cli = importlib.import_module(f"stages.{command}").cli
+    found = CliRunner().invoke(cli, [], prog_name=name, env={variable: "bash_complete"})
+    assert [each.split(",")[1] for each in found.stdout.split()] == expected
