@@ -100,7 +100,8 @@ def run_sweep(
         trials: how many points a sampler draws.
         workers: processes on this machine; None = one for each core, or 4 on a GPU.
         storage: URL of an Optuna storage; None = a SQLite file below `data/sweeps`.
-        overwrite: replace students of other parameters that are in the way.
+        overwrite: replace students of other parameters that are in the way, and a sweep of this
+            name of something else.
         on_change: told of all trials whenever one changes.
 
     Returns:
@@ -132,7 +133,7 @@ def run_sweep(
     with (
         alone,
         TemporaryDirectory(prefix="pkd-sweep-") as folder,
-        opened_study(plan) as study,
+        opened_study(plan, overwrite=overwrite) as study,
     ):
         finished = enqueue_missing(study, points, alone=storage is None)
         if finished < (len(points) or trials or 0):

@@ -40,8 +40,12 @@ def default_storage(folder: Path) -> str:
 
 
 @contextmanager
-def opened_study(plan: StudyPlan) -> Iterator[Any]:
+def opened_study(plan: StudyPlan, *, overwrite: bool = False) -> Iterator[Any]:
     """Create or join the study; its connections are closed at the end.
+
+    Args:
+        plan: what it is of.
+        overwrite: forget a study of that name of something else.
 
     Raises:
         ParamsError: a storage that cannot be opened, or a study of that name of something else.
@@ -53,17 +57,49 @@ def opened_study(plan: StudyPlan) -> Iterator[Any]:
         try:
             storage = _storage(plan.storage)
             stack.callback(_close, storage)
-            study = optuna.create_study(
-                study_name=plan.name,
-                storage=storage,
-                sampler=_sampler(plan),
-                direction="maximize",
-                load_if_exists=True,
-            )
+            study = _joined(plan, storage)
+            if overwrite and _difference(study, plan):
+                optuna.delete_study(study_name=plan.name, storage=storage)
+                study = _joined(plan, storage)
         except _storage_errors() as error:
             raise ParamsError(f"--storage {_public(plan.storage)}: {error}") from None
-        _require_same(study, plan)
+        if problem := _difference(study, plan):
+            raise ParamsError(
+                f"Sweep {plan.name} is there with another {problem}. Choose another --name, or "
+                "pass --overwrite."
+            )
         yield study
+
+
+def _joined(plan: StudyPlan, storage: Any) -> Any:
+    import optuna
+
+    study = optuna.create_study(
+        study_name=plan.name,
+        storage=storage,
+        sampler=_sampler(plan),
+        direction="maximize",
+        load_if_exists=True,
+    )
+    if "plan" not in study.user_attrs:
+        study.set_user_attr("plan", _described(plan))
+    return study
+
+
+def _described(plan: StudyPlan) -> dict[str, Any]:
+    """What a study is of, as a storage gives it back."""
+    content = {"space": describe_space(plan.space), "sampler": plan.sampler, **plan.identity}
+    plain: dict[str, Any] = json.loads(json.dumps(content))
+    return plain
+
+
+def _difference(study: Any, plan: StudyPlan) -> str | None:
+    """The first thing in which a study is another one: its name, and both values."""
+    there, now = study.user_attrs["plan"], _described(plan)
+    for field in {**there, **now}:
+        if there.get(field) != now.get(field):
+            return f"{field}: {_short(there.get(field))}, now {_short(now.get(field))}"
+    return None
 
 
 def _close(storage: Any) -> None:
@@ -99,25 +135,6 @@ def _sampler(plan: StudyPlan) -> Any:
 
     kinds = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
     return kinds.get(plan.sampler, optuna.samplers.RandomSampler)(seed=plan.seed)
-
-
-def _require_same(study: Any, plan: StudyPlan) -> None:
-    now = {"space": describe_space(plan.space), "sampler": plan.sampler, **plan.identity}
-    there = study.user_attrs.get("plan")
-    if there is None:
-        study.set_user_attr("plan", _plain(now))
-        return
-    now = _plain(now)
-    if there != now:
-        field = next(key for key in {**there, **now} if there.get(key) != now.get(key))
-        raise ParamsError(
-            f"Sweep {plan.name} is there with another {field}: {_short(there.get(field))}, now "
-            f"{_short(now.get(field))}. Choose another --name, or --storage."
-        )
-
-
-def _plain(value: Any) -> Any:
-    return json.loads(json.dumps(value))
 
 
 def _short(value: Any) -> str:

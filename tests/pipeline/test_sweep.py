@@ -208,8 +208,10 @@ def test_another_sweep_of_that_name_is_refused(sweep: Run) -> None:
     sweep("seed=0")
     with pytest.raises(ParamsError, match=r"Sweep s is there with another space.*--name"):
         sweep("seed=1")
-    with pytest.raises(ParamsError, match=r"another params"):
+    with pytest.raises(ParamsError, match=r"another params: .*, now .*--overwrite"):
         sweep("seed=0", base={"alpha": 0.3})
+    result = sweep("seed=0,1", base={"alpha": 0.3}, overwrite=True)
+    assert len(result["scores"]) == 2
 
 
 def test_what_cannot_be_is_refused_before_any_student_is_made(sweep: Run, tmp_path: Path) -> None:
