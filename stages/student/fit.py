@@ -1,4 +1,4 @@
-"""`pkd-student`: stage two, students from a cache."""
+"""`pkd-student fit`: one student."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from stages.cli import (
-    commands,
+    Command,
     emit,
     json_option,
     leads,
@@ -21,19 +21,11 @@ from stages.cli import (
     step_ticks,
     with_params,
 )
-from stages.sweep_table import sweep_table
 
-cache_option = click.option(
-    "--cache", required=True, help="A finished cache: data/rte.zarr, or any fsspec URL."
-)
+SHARE_WARNING = 0.9
 
 
-@commands("pkd-student", "Train and score students from a teacher cache.")
-def cli() -> None:
-    """The group."""
-
-
-@cli.command()
+@click.command(cls=Command)
 @click.option(
     "--cache",
     required=True,
@@ -115,9 +107,6 @@ def _tell_lesson(lesson: Any) -> None:
         note(f"  warning: {lesson.warning}")
 
 
-SHARE_WARNING = 0.9
-
-
 def _with_shares(then: Any) -> Any:
     """Say at the first step how the loss is made up, and warn when one term is nearly all of it."""
 
@@ -137,122 +126,6 @@ def _with_shares(then: Any) -> Any:
         then(entry)
 
     return on_step
-
-
-@cli.command()
-@cache_option
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="NAME=VALUES",
-    help="What varies: temperature=5,10 or learning_rate=1e-5..1e-4:log. Repeatable.",
-)
-@click.option("--name", help="The sweep. [default: TASK-sweep]")
-@path_option("--out", "Where the students go. [default: data/students]")
-@click.option(
-    "--sampler",
-    type=click.Choice(["grid", "tpe", "random"]),
-    default="grid",
-    show_default=True,
-    help="All points, or --trials of them as Optuna's sampler draws them.",
-)
-@click.option("--trials", type=click.IntRange(min=1), help="Students of tpe and random.")
-@click.option(
-    "--workers", type=click.IntRange(min=1), help="Processes. [default: one a core; 4 on a GPU]"
-)
-@click.option("--storage", help="An Optuna storage that machines share, such as postgresql://...")
-@with_params("student")
-@overwrite_option
-@json_option
-def sweep(
-    cache: str,
-    settings: tuple[str, ...],
-    name: str | None,
-    out: Path | None,
-    sampler: str,
-    trials: int | None,
-    workers: int | None,
-    storage: str | None,
-    overwrite: bool,
-    as_json: bool,
-    **flags: Any,
-) -> None:
-    """Train many students from one cache, several at a time.
-
-    The cache is read once. A sweep that was stopped goes on with the same command. A preset brings
-    its grid along; --set adds to it, or replaces a part. The result is in
-    data/metrics/sweep-NAME.json; every student is a folder as of `fit`, for `pkd-report`.
-
-    \b
-    Example:
-      pkd-student sweep --cache data/rte.zarr --set strategy=kd,skip --set temperature=5,10,20
-      pkd-student sweep --cache data/rte.zarr --preset pkd2019
-    """
-    from pipeline.presets import load_preset
-    from pipeline.store.manifest import read_manifest
-    from pipeline.sweep.run import run_sweep
-    from pipeline.sweep.space import parse_space
-
-    task = str(read_manifest(cache).task["name"])
-    note(f"sweep for {task} from {cache}")
-    values, sources = resolve("student", flags, task)
-    space = parse_space(settings, load_preset(values.preset).grid if values.preset else None)
-    with sweep_table(f"{name or f'{task}-sweep'}", list(space)) as on_change:
-        result = run_sweep(
-            cache_path=cache,
-            space=space,
-            base=values,
-            sources=sources,
-            name=name or f"{task}-sweep",
-            out=out or Path("data/students"),
-            sampler=sampler,
-            trials=trials,
-            workers=workers,
-            storage=storage,
-            overwrite=overwrite,
-            on_change=on_change,
-        )
-    emit(result, as_json, _sweep_summary(result))
-    if not result["best"]:
-        raise click.exceptions.Exit(1)
-
-
-def _sweep_summary(result: dict[str, Any]) -> str:
-    lines = [f"{result['name']}: {len(result['scores'])} students, {result['seconds']:.0f} s"]
-    for name, score in list(result["scores"].items())[:10]:
-        lines.append(f"  {result['metric']} {score:.4f}  {name}")
-    if len(result["scores"]) > 10:
-        lines.append(f"  and {len(result['scores']) - 10} more, in data/metrics")
-    for name, error in result["failed"].items():
-        lines.append(f"  failed: {name}: {error}")
-    return "\n".join(lines)
-
-
-@cli.command("eval")
-@click.argument("student", type=click.Path(path_type=Path))
-@cache_option
-@click.option("--split", help="One split. [default: the task's validation splits]")
-@path_option("--logits", "Also write example_id and logits to this Parquet file.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
-@json_option
-def evaluate_student(
-    student: Path, cache: str, split: str | None, logits: Path | None, device: str, as_json: bool
-) -> None:
-    """Score a student on the labelled rows of a cache.
-
-    \b
-    Example:
-      pkd-student eval data/students/rte-skip-3-s0 --cache data/rte.zarr
-    """
-    from pipeline.score_student import score_student
-
-    scores = score_student(student, cache, split, logits, device)
-    lines = [
-        f"{name}: " + (", ".join(f"{m} {value:.4f}" for m, value in each.items()) or "no labels")
-        for name, each in scores.items()
-    ]
-    emit({"student": str(student), "scores": scores}, as_json, "\n".join(lines))
 
 
 def _summary(folder: Path, record: dict[str, Any]) -> str:
@@ -278,7 +151,3 @@ def _summary(folder: Path, record: dict[str, Any]) -> str:
         )
         lines.append(f"  {split}: {text}")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":  # for launchers: `torchrun --nproc-per-node 2 -m stages.student fit`
-    cli(prog_name="pkd-student")
