@@ -12,6 +12,8 @@ from pipeline.files import read_json
 
 DIFFERENCES_SHOWN = 3
 LONGEST_VALUE_SHOWN = 40  # characters
+OFF = (None, False, 0, "", "none", [], {})
+"""Values of parameters that ask for nothing; records from before such a one came do not name it."""
 
 
 def must_build(
@@ -22,7 +24,8 @@ def must_build(
     Args:
         target: the output folder.
         record_name: the JSON file that says what the folder is.
-        record: what it would say, as JSON values; other keys that it has are results.
+        record: what it would say, as JSON values; other keys that it has are results. A parameter
+            that one side does not name is the same when it asks for nothing on the other (0, none).
         overwrite: replace an output that came from other inputs.
 
     Raises:
@@ -38,7 +41,7 @@ def must_build(
         )
     content = _json_or_none(target / record_name)
     found = {key: content.get(key) for key in record} if isinstance(content, dict) else None
-    if found == record:
+    if not _differences(found, record):
         return False
     if not overwrite:
         raise OutputExistsError(
@@ -62,6 +65,8 @@ def _differences(found: Any, wanted: Any, place: str = "") -> dict[str, str]:
         return {} if found == wanted else {place or "record": "{} there, {} now".format(*texts)}
     differences: dict[str, str] = {}
     for key in {**wanted, **found}:
+        if (key not in found and wanted[key] in OFF) or (key not in wanted and found[key] in OFF):
+            continue
         inner = f"{place}.{key}" if place else str(key)
         differences |= _differences(found.get(key), wanted.get(key), inner)
     return differences
