@@ -149,16 +149,51 @@ def sorted_batches(lengths_N: Tensor, batch_size: int) -> list[Tensor]:
     return list(lengths_N.argsort(descending=True, stable=True).split(batch_size))
 
 
-def token_budget_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Batches for the teacher: rows sorted by length, at most `batch_tokens` padded tokens each.
+BATCH_COST = 64
+"""Tokens that a batch of the teacher costs beside its own: few, so there is little padding."""
 
-    A row longer than the budget is a batch of its own.
+
+def token_budget_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """Batches for the teacher, at most `batch_tokens` padded tokens each, with next to no padding.
+
+    Rows are sorted by length and cut between two lengths so that padded tokens plus `BATCH_COST`
+    for each batch are fewest. A row longer than the budget is a batch of its own.
     """
-    batches: list[list[int]] = []
-    current: list[int] = []
+    rows_of: dict[int, list[int]] = {}
     for row in sorted(range(len(lengths)), key=lambda row: (lengths[row], row)):
-        if current and (len(current) + 1) * lengths[row] > batch_tokens:
-            batches.append(current)
-            current = []
-        current.append(row)
-    return [*batches, current] if current else batches
+        rows_of.setdefault(lengths[row], []).append(row)
+    batches: list[list[int]] = []
+    for group in _cheapest_groups({n: len(rows) for n, rows in rows_of.items()}, batch_tokens):
+        rows = [row for length in group for row in rows_of[length]]
+        most = max(1, batch_tokens // group[-1])
+        batches += [rows[first : first + most] for first in range(0, len(rows), most)]
+    return batches
+
+
+def _cheapest_groups(counts: dict[int, int], batch_tokens: int) -> list[list[int]]:
+    """Runs of neighbouring lengths that are batched together, by dynamic programming.
+
+    Args:
+        counts: rows of each length, the lengths ascending.
+        batch_tokens: as above.
+    """
+    lengths = list(counts)
+    cheapest, begins = (
+        [0],
+        [0],
+    )  # of the first `end` lengths: their cost, and where the last run begins
+    for end in range(1, len(lengths) + 1):
+        longest, rows, costs = lengths[end - 1], 0, []
+        for begin in reversed(range(end)):
+            rows += counts[lengths[begin]]
+            batches = -(-rows // max(1, batch_tokens // longest))
+            costs.append((cheapest[begin] + rows * longest + BATCH_COST * batches, begin))
+        cost, begin = min(costs)
+        cheapest.append(cost)
+        begins.append(begin)
+    groups: list[list[int]] = []
+    end = len(lengths)
+    while end:
+        groups.insert(0, lengths[begins[end] : end])
+        end = begins[end]
+    return groups

@@ -47,10 +47,10 @@ def conclude(
         if found:
             scores[split] = found
             if not task.is_regression:
-                known = labelled(labels_N)
+                known = metrics.labelled(labels_N)
                 agreement[split] = metrics.accuracy(logits[known], labels_N[known])
     for split in writer.plan.layout.out_of_fold:
-        known = labelled(labels[split])
+        known = metrics.labelled(labels[split])
         if known.any() and not task.is_regression:
             found_logits = writer.files.out_of_fold(split)[known]
             agreement[f"{split}, out of fold"] = metrics.accuracy(
@@ -79,14 +79,9 @@ def score_split(
     Raises:
         TeacherRefusedError: see `require_useful`; not with `allow_weak`.
     """
-    known = labelled(labels)
+    known = metrics.labelled(labels)
     if not known.any():
         return {}
     if not allow_weak:
         require_useful(teacher_name, task, logits[known], labels[known], split, order)
     return metrics.score(task, logits[known], labels[known])
-
-
-def labelled(labels: Array) -> Array:
-    """(rows,) bool."""
-    return labels != -100 if labels.dtype == np.int64 else ~np.isnan(labels)

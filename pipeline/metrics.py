@@ -29,6 +29,11 @@ def score(task: Task, logits: Array, labels: Array) -> dict[str, float]:
     return {name: _one(name, labels, predictions) for name in task.metrics}
 
 
+def labelled(labels: Array) -> Array:
+    """(rows,) bool: rows with a label; `pipeline.batches.labels_of` says how none is written."""
+    return labels != -100 if labels.dtype == np.int64 else ~np.isnan(labels)
+
+
 def chance_level(task: Task, labels: Array) -> tuple[str, float]:
     """What a teacher must beat: the metric's name, and its value for a teacher that knows nothing.
 

@@ -14,7 +14,6 @@ import numpy as np
 
 from pipeline import metrics
 from pipeline.batches import labels_of
-from pipeline.conclude import labelled
 from pipeline.errors import CacheMismatchError
 from pipeline.progress import Tick, silent
 from pipeline.store.reader import TeacherCache
@@ -135,7 +134,7 @@ def _labelled_rows(cache: TeacherCache, split: str | None) -> tuple[Array, Array
     if split not in cache.manifest.splits:
         return np.empty(0, np.int64), np.empty(0)
     labels = labels_of(cache.examples(str(split)))
-    known = np.flatnonzero(labelled(labels))
+    known = np.flatnonzero(metrics.labelled(labels))
     return known, labels[known]
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pyarrow as pa
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.batches import Rows, sorted_batches, token_budget_batches, training_batches
 
@@ -79,3 +83,30 @@ def test_a_token_budget_holds_padding_included() -> None:
         assert padded <= 12 or len(batch) == 1
     assert [6] in batches
     assert token_budget_batches([], 12) == []
+
+
+def test_a_batch_ends_where_padding_would_cost_more_than_another_batch() -> None:
+    # 40 rows of 10 tokens beside longer ones: at 11 they pad 40, less than a batch's 64; at 12, 80
+    assert len(token_budget_batches([10] * 40 + [11] * 40, 8192)) == 1
+    assert len(token_budget_batches([10] * 40 + [12] * 40, 8192)) == 2
+
+
+def cost(batches: list[list[int]]) -> int:
+    """Padded tokens and 64 a batch, of batches of lengths."""
+    return sum(len(batch) * max(batch) + 64 for batch in batches)
+
+
+def all_cuts(lengths: list[int]) -> Iterator[list[list[int]]]:
+    """Every way to cut a list into runs."""
+    if not lengths:
+        yield []
+    for first in range(1, len(lengths) + 1):
+        for rest in all_cuts(lengths[first:]):
+            yield [lengths[:first], *rest]
+
+
+@given(st.lists(st.integers(1, 120), min_size=1, max_size=9))
+def test_no_other_cut_of_the_sorted_rows_is_cheaper(lengths: list[int]) -> None:
+    found = [[lengths[row] for row in batch] for batch in token_budget_batches(lengths, 10**6)]
+    assert [length for batch in found for length in batch] == sorted(lengths)
+    assert cost(found) == min(map(cost, all_cuts(sorted(lengths))))
