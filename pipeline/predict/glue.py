@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from pipeline.data.glue import FOLDERS
 from pipeline.errors import DataError
+from pipeline.predict.layout import Array, Column
 from pipeline.predict.rows import Row
 from pipeline.predict.student import Described
 from pipeline.tasks import BUILT_IN, GLUE_NAMES
-
-Array = np.ndarray[Any, Any]
 
 SITE_ROWS = {
     "CoLA": 1063,
@@ -47,7 +43,7 @@ class Submission:
         """The columns."""
         return ("index", "prediction")
 
-    def columns(self, rows: Sequence[Row], outputs_NK: Array) -> list[Sequence[Any]]:
+    def columns(self, rows: Sequence[Row], outputs_NK: Array) -> list[Column]:
         """Values of each column."""
         index = [row.index for row in rows]
         if not self.values:
@@ -107,8 +103,8 @@ def _of_mnli(target: Path, stem: str) -> str:
     if "diagnostic" in stem or stem.lower() == "ax":
         return "AX"
     raise DataError(
-        f"{stem}: is this MNLI's matched or mismatched test split, or the diagnostic set? Say so by "
-        f"the file's name: --glue-submission {target / 'MNLI-m.tsv'} (or MNLI-mm.tsv, AX.tsv)."
+        f"{stem}: is this MNLI's matched or mismatched test split, or the diagnostic set? Say so "
+        f"by the file's name: --glue-submission {target / 'MNLI-m.tsv'} (or MNLI-mm.tsv, AX.tsv)."
     )
 
 

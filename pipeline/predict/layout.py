@@ -13,6 +13,7 @@ from pipeline.errors import DataError
 from pipeline.predict.rows import Row
 
 Array = np.ndarray[Any, Any]
+Column = Sequence[Any] | Array
 
 INDEX, PREDICTION, SCORE = "index", "prediction", "score"
 PROBABILITY = "p_{}"
@@ -25,7 +26,7 @@ class Layout(Protocol):
     def names(self) -> tuple[str, ...]:
         """The columns."""
 
-    def columns(self, rows: Sequence[Row], outputs_NK: Array) -> list[Sequence[Any]]:
+    def columns(self, rows: Sequence[Row], outputs_NK: Array) -> list[Column]:
         """Values of each column; numbers that were computed are arrays."""
 
 
@@ -52,12 +53,12 @@ class Predictions:
         probabilities = (PROBABILITY.format(label) for label in self.labels)
         return (INDEX, *self.kept, PREDICTION, *probabilities)
 
-    def columns(self, rows: Sequence[Row], outputs_NK: Array) -> list[Sequence[Any]]:
+    def columns(self, rows: Sequence[Row], outputs_NK: Array) -> list[Column]:
         """Values of each column."""
         kept = list(zip(*(row.kept for row in rows), strict=True))
         return [[row.index for row in rows], *kept, *self._computed(outputs_NK)]
 
-    def _computed(self, outputs_NK: Array) -> list[Sequence[Any]]:
+    def _computed(self, outputs_NK: Array) -> list[Column]:
         outputs: list[Any] = [*outputs_NK.T]
         if not self.labels:
             return outputs

@@ -102,7 +102,7 @@ def _values(file: BinaryIO, name: str, kind: str, columns: Columns) -> Iterator[
     if kind == "parquet":
         return _parquet_values(file, name, columns)
     if kind == "jsonl":
-        return _json_values(file, name, columns)
+        return _json_values(file, columns)
     if kind == "csv":
         return _cell_values(csv_records(read_lines(file)), name, columns, CSV_HINT)
     records = tsv_records(read_lines(file))
@@ -143,7 +143,7 @@ def _cell_values(
             yield record.number, [record.cells[place] for place in places]
 
 
-def _json_values(file: BinaryIO, name: str, columns: Columns) -> Iterator[Values]:
+def _json_values(file: BinaryIO, columns: Columns) -> Iterator[Values]:
     wanted = columns.wanted(kept_optional=True)
     for line in read_lines(file):
         if line.problem:

@@ -18,6 +18,8 @@ from pipeline.predict.target import Target, opened
 from pipeline.progress import Tick, silent
 
 SHOWN = 5  # broken rows that are listed
+NOTHING_WRITTEN = "Nothing was written."
+MAYBE_WRITTEN = "Predictions of the rows before may have been written."
 TICK_ROWS = 1 << 14  # between ticks of the first reading
 
 
@@ -132,7 +134,7 @@ def _survey(student: Described, source: Source, options: Options, tick: Tick) ->
         if good % TICK_ROWS == 0:
             tick("rows checked", good, 0)
     if problems.count and not options.skip:
-        raise problems.refusal("Nothing was written.")
+        raise problems.refusal(NOTHING_WRITTEN)
     _require_some(good, problems, source)
     if good >= TICK_ROWS:
         tick("rows checked", good, good)
@@ -155,12 +157,8 @@ def _good(
             continue
         problems.add(row)
         if not options.skip:
-            begun = target.path is None
-            raise problems.refusal(
-                "Predictions of earlier rows may have been written."
-                if begun
-                else "Nothing was written."
-            )
+            to_stream = target.path is None
+            raise problems.refusal(MAYBE_WRITTEN if to_stream else NOTHING_WRITTEN)
 
 
 def _loaded(student: Described, options: Options) -> Any:

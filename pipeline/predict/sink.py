@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline.errors import DataError, OutputExistsError
 from pipeline.files import atomic_file
+from pipeline.predict.layout import Column
 
 ROW_GROUP = 1 << 16  # rows
 
@@ -21,7 +22,7 @@ ROW_GROUP = 1 << 16  # rows
 class Writer(Protocol):
     """Takes the columns of one window after the other."""
 
-    def __call__(self, columns: Sequence[Sequence[Any]]) -> None:
+    def __call__(self, columns: Sequence[Column]) -> None:
         """Write them."""
 
 
@@ -71,7 +72,7 @@ class _JsonLines:
     def __init__(self, file: BinaryIO, names: Sequence[str]) -> None:
         self._file, self._names = file, names
 
-    def __call__(self, columns: Sequence[Sequence[Any]]) -> None:
+    def __call__(self, columns: Sequence[Column]) -> None:
         values = [_short_numbers(column) for column in columns]
         rows = (dict(zip(self._names, row, strict=True)) for row in zip(*values, strict=True))
         lines = (json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
@@ -83,7 +84,7 @@ class _Csv:
         self._file = file
         self._rows([names])
 
-    def __call__(self, columns: Sequence[Sequence[Any]]) -> None:
+    def __call__(self, columns: Sequence[Column]) -> None:
         self._rows(zip(*(_cells(column) for column in columns), strict=True))
 
     def _rows(self, rows: Any) -> None:
@@ -97,7 +98,7 @@ class _Tsv:
         self._file, self._names = file, names
         self._rows([names])
 
-    def __call__(self, columns: Sequence[Sequence[Any]]) -> None:
+    def __call__(self, columns: Sequence[Column]) -> None:
         self._rows(zip(*(_cells(column) for column in columns), strict=True))
 
     def _rows(self, rows: Any) -> None:
@@ -125,7 +126,7 @@ def _parquet_writer(file: BinaryIO, names: Sequence[str], types: Sequence[Any]) 
             writer.write_table(table, row_group_size=table.num_rows)
             waiting.clear()
 
-    def write(columns: Sequence[Sequence[Any]]) -> None:
+    def write(columns: Sequence[Column]) -> None:
         arrays = [
             pa.array(_texts(column) if each.type == pa.string() else column, each.type)
             for each, column in zip(schema, columns, strict=True)
@@ -144,21 +145,21 @@ def _write(file: BinaryIO, text: str) -> None:
     file.write(text.encode("utf-8", "backslashreplace"))
 
 
-def _short_numbers(column: Sequence[Any]) -> Sequence[Any]:
+def _short_numbers(column: Column) -> Column:
     """float32 as the shortest decimal that reads back as the same float32."""
     if isinstance(column, np.ndarray):
         return [float(str(value)) for value in column]
     return column
 
 
-def _cells(column: Sequence[Any]) -> list[str]:
+def _cells(column: Column) -> list[str]:
     """Values as text: nothing for null, JSON for what is neither text nor a number."""
     if isinstance(column, np.ndarray):
         return [str(value) for value in column]
     return [_cell(value) for value in column]
 
 
-def _texts(column: Sequence[Any]) -> list[str | None]:
+def _texts(column: Column) -> list[str | None]:
     """Values as text for Parquet, which has a null of its own."""
     cells = (None if value is None else _cell(value) for value in column)
     return [cell and cell.encode("utf-8", "backslashreplace").decode() for cell in cells]

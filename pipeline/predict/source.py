@@ -25,6 +25,8 @@ class Source:
     path: Path | None
     """None for standard input."""
     file: BinaryIO
+    beginning: int = 0
+    """Where in the file the input starts: a shell may have read some of standard input."""
 
     @property
     def repeatable(self) -> bool:
@@ -34,7 +36,7 @@ class Source:
     def start(self) -> BinaryIO:
         """The file, at its beginning where it can go back there."""
         if self.repeatable:
-            self.file.seek(0)
+            self.file.seek(self.beginning)
         return self.file
 
 
@@ -57,7 +59,7 @@ def open_source(text: str, kind: str | None, stdin: BinaryIO) -> Iterator[Source
     assert kind
     if path is None:
         with _seekable(stdin, kind) as file:
-            yield Source(name, kind, path, file)
+            yield Source(name, kind, path, file, file.tell() if file.seekable() else 0)
     else:
         with path.open("rb") as opened, _seekable(opened, kind) as file:
             yield Source(name, kind, path, file)
@@ -86,4 +88,5 @@ def _seekable(file: BinaryIO, kind: str) -> Iterator[BinaryIO]:
         return
     with tempfile.TemporaryFile() as copy:
         shutil.copyfileobj(file, copy)
+        copy.seek(0)
         yield copy

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from pipeline.errors import DataError
 from pipeline.predict.glue import submission_of, submission_path
-from pipeline.predict.layout import Layout, Predictions
+from pipeline.predict.layout import Column, Layout, Predictions
 from pipeline.predict.rows import kept_types
 from pipeline.predict.sink import Writer, open_file, text_writer
 from pipeline.predict.source import Source, kind_of
@@ -80,7 +80,7 @@ def opened(target: Target, student: Described, source: Source) -> Iterator[Write
     assert stream is not None
     writer = text_writer(stream, target.kind, target.layout.names)
 
-    def write_now(columns: Sequence[Sequence[Any]]) -> None:
+    def write_now(columns: Sequence[Column]) -> None:
         writer(columns)
         stream.flush()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,7 @@ FORMATS = click.Choice(["csv", "tsv", "jsonl", "parquet"])  # as `pipeline.predi
 @click.option(
     "--out-format", type=FORMATS, help="[default: by the ending of --out; else as INPUT, or jsonl]"
 )
-@click.option(
-    "--text-columns", help="One column, or two: body or title,body. [default: the task's]"
-)
+@click.option("--text-columns", help="One or two: body, or title,body. [default: the task's]")
 @click.option("--keep", help="Columns of INPUT that go into the output: id,title.")
 @click.option(
     "--on-error",
@@ -83,12 +81,11 @@ def predict(
         keep=_names(keep),
         max_length=max_length,
     )
-    stdout = click.get_binary_stream("stdout")
-    with open_source(source, kind, click.get_binary_stream("stdin")) as opened:
+    with open_source(source, kind, sys.stdin.buffer) as opened:
         if glue_submission is not None:
             target = glue_target(described, glue_submission, opened)
         else:
-            target = plain_target(described, out, out_format, stdout, opened)
+            target = plain_target(described, out, out_format, sys.stdout.buffer, opened)
         with _progress(to_stdout) as tick:
             found = predict_rows(
                 described,
@@ -131,7 +128,7 @@ def _names(text: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
-def _progress(to_stdout: bool) -> Any:
+def _progress(to_stdout: bool) -> AbstractContextManager[Any]:
     """Bars, but where they would run through predictions on the same terminal."""
     if to_stdout and sys.stdout.isatty():
         from pipeline.progress import silent
