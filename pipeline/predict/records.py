@@ -7,7 +7,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pipeline.data.lines import BYTE_ORDER_MARK, not_utf8, without_end
 
@@ -83,23 +83,28 @@ def csv_records(lines: Iterator[Line]) -> Iterator[Record]:
     Where quotes do not match, one line is the broken row and reading goes on with the next one: a
     quote that is never closed must not swallow the rest of the file.
     """
-    limit = csv.field_size_limit(sys.maxsize)  # the default refuses texts beyond 128 KiB
     feed = _Feed(lines)
     reader = csv.reader(feed, strict=True)
+    while True:
+        try:
+            cells = _next_cells(reader)
+        except (csv.Error, _UnclosedError) as error:
+            first = feed.give_back()
+            yield Record(first.number, [], first.problem or f"not valid CSV ({error}).")
+            reader = csv.reader(feed, strict=True)
+            continue
+        if cells is None:
+            return
+        taken = feed.take()
+        problem = next((line.problem for line in taken if line.problem), None)
+        yield Record(taken[0].number, cells or [""], problem)
+
+
+def _next_cells(reader: Any) -> list[str] | None:
+    """The next record; None at the end. The module's limit refuses texts beyond 128 KiB."""
+    limit = csv.field_size_limit(sys.maxsize)
     try:
-        while True:
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except (csv.Error, _UnclosedError) as error:
-                first = feed.give_back()
-                yield Record(first.number, [], first.problem or f"not valid CSV ({error}).")
-                reader = csv.reader(feed, strict=True)
-                continue
-            taken = feed.take()
-            problem = next((line.problem for line in taken if line.problem), None)
-            yield Record(taken[0].number, cells or [""], problem)
+        return next(reader, None)
     finally:
         csv.field_size_limit(limit)
 
