@@ -15,7 +15,7 @@ from pipeline.predict.records import Record, csv_records, read_lines, tsv_record
 
 FORMATS = ("csv", "tsv", "jsonl", "parquet")
 PARQUET_ROWS = 1024  # decoded at a time
-PARQUET_BUFFER_BYTES = 1 << 20  # else a whole column of a row group is read at once
+PARQUET_BUFFER_BYTES = 1 << 20  # without it, and with pre_buffer, whole row groups are read at once
 LONGEST_PROBLEM = 400  # characters
 
 
@@ -182,7 +182,7 @@ def _open_parquet(file: BinaryIO, name: str) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(file, buffer_size=PARQUET_BUFFER_BYTES)
+        return pq.ParquetFile(file, buffer_size=PARQUET_BUFFER_BYTES, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{name}: not readable as Parquet ({error}).") from None
 

@@ -53,11 +53,12 @@ def describe_student(
         ModelError: not found, or no classifier of one label.
         ParamsError: the columns are not known, or of another number than the student reads.
     """
-    from pipeline.models import load_config, require_length
+    from pipeline.models import load_config, positions_of, require_length
 
     config = load_config(name)
     record = read_record(name)
-    length = max_length or record.get("max_length") or LENGTH_WITHOUT_RECORD
+    unsaid = min(LENGTH_WITHOUT_RECORD, positions_of(config) or LENGTH_WITHOUT_RECORD)
+    length = max_length or record.get("max_length") or unsaid
     require_length(length, config, name)
     columns = _columns(name, record, own_tasks, text_columns)
     return Described(

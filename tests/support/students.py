@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
-from tests.support.tiny import tiny_config, tiny_tokenizer
+from tests.support.tiny import WORDS, tiny_config, tiny_tokenizer
 
 
-def save_student(
-    folder: Path, labels: tuple[str, ...] = ("no", "yes"), **record: Any
-) -> Path:
+def save_student(folder: Path, labels: tuple[str, ...] = ("no", "yes"), **record: Any) -> Path:
     """A tiny classifier (a regression without labels) and its run.json; no record without values.
 
-    Its head is wide, so that rows differ in their labels.
+    Its logits have mean 0 and spread 1 over made-up texts, so that rows differ in their labels.
     """
     import torch
     from transformers import AutoModelForSequenceClassification
@@ -26,9 +25,22 @@ def save_student(
     config.problem_type = "single_label_classification" if labels else "regression"
     torch.manual_seed(3)
     model = AutoModelForSequenceClassification.from_config(config)
-    torch.nn.init.normal_(model.classifier.weight, std=2.0)
+    tokenizer = tiny_tokenizer("bert")
+    _spread(model.eval(), tokenizer)
     model.save_pretrained(folder)
-    tiny_tokenizer("bert").save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     if record:
         (folder / "run.json").write_text(json.dumps(record))
     return folder
+
+
+def _spread(model: Any, tokenizer: Any) -> None:
+    import torch
+
+    draw = random.Random(0)
+    texts = [" ".join(draw.choices(WORDS, k=8)) for _ in range(50)]
+    with torch.no_grad():
+        logits_NK = model(**tokenizer(texts, return_tensors="pt")).logits
+        scale_K = 1 / logits_NK.std(0)
+        model.classifier.weight *= scale_K.unsqueeze(1)
+        model.classifier.bias -= logits_NK.mean(0) * scale_K  # it was 0

@@ -40,9 +40,7 @@ def test_what_a_folder_says_and_what_a_person_says_instead(tmp_path: Path) -> No
     folder = save_student(tmp_path / "s", ("x", "y", "z"), task="tickets", max_length=24)
     found = describe_student(str(folder), OWN)
     assert (found.labels, found.max_length, found.task) == (("x", "y", "z"), 24, "tickets")
-    other = describe_student(
-        str(folder), OWN, text_columns=["t", "u"], keep=["id"], max_length=9
-    )
+    other = describe_student(str(folder), OWN, text_columns=["t", "u"], keep=["id"], max_length=9)
     assert other.columns == Columns(texts=(("t",), ("u",)), kept=("id",))
     assert other.max_length == 9
     assert describe_student(str(save_student(tmp_path / "n", (), task="stsb")), {}).labels == ()
