@@ -189,14 +189,20 @@ def load_encoder(name: str, config: Any) -> Any:
 
 def require_length(max_length: int, config: Any, name: str) -> None:
     """Refuse inputs longer than the encoder has positions for; raises ModelError."""
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions and config.model_type in COUNTS_POSITIONS_FROM_PADDING:
-        positions -= config.pad_token_id + 1
+    positions = positions_of(config)
     if positions and max_length > positions:
         raise ModelError(
             f"{name}: reads at most {positions} tokens, max_length is {max_length}; "
             "lower --max-length."
         )
+
+
+def positions_of(config: Any) -> int | None:
+    """Tokens that an encoder has positions for; None where there is no limit."""
+    positions: int | None = getattr(config, "max_position_embeddings", None)
+    if positions and config.model_type in COUNTS_POSITIONS_FROM_PADDING:
+        positions -= config.pad_token_id + 1
+    return positions or None
 
 
 def _require_pretrained(name: str, info: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ class Tick(Protocol):
         Args:
             what: the work's name; a new name is a new bar.
             done: steps or rows finished.
-            total: of so many; `done == total` ends the bar.
+            total: of so many; `done == total` ends the bar; 0 = not known yet.
             figures: values to show: `rows` and `tokens` are cumulative counts and shown as rates,
                 others as they are.
         """

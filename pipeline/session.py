@@ -120,6 +120,7 @@ def _outcome(s: Session, progress: Progress) -> dict[str, Any]:
         "format": 1,
         "identity": s.identity,
         "task": s.task.name,
+        "text_columns": list(s.task.text_columns),
         "label_names": list(s.task.label_names),
         "metric": s.task.metrics[0],
         "scores": progress.history[progress.best_epoch - 1]["scores"],

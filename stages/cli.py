@@ -293,12 +293,14 @@ class _PlainLines:
         now = time.monotonic()
         start, before = self._start.setdefault(what, (now, done))
         text = self._rates.text(what, figures)
-        if done < total and now - self._last.get(what, start) < SECONDS_BETWEEN_LINES:
+        going_on = done < total or not total
+        if going_on and now - self._last.get(what, start) < SECONDS_BETWEEN_LINES:
             return
         self._last[what] = now
         eta = (now - start) / (done - before) * (total - done) if done > before else 0.0
         left = f", {eta:.0f} s left" if done < total and eta >= 1 else ""
-        note(f"{what}: {done:,}/{total:,}{', ' if text else ''}{text}{left}")
+        of_all = f"/{total:,}" if total else ""
+        note(f"{what}: {done:,}{of_all}{', ' if text else ''}{text}{left}")
 
 
 class _Bars:
@@ -310,5 +312,5 @@ class _Bars:
     def __call__(self, what: str, done: int, total: int, **figures: float) -> None:
         text = self._rates.text(what, figures)
         if what not in self._ids:
-            self._ids[what] = self._live.add_task(what, total=total, figures=text)
-        self._live.update(self._ids[what], completed=done, total=total, figures=text)
+            self._ids[what] = self._live.add_task(what, total=total or None, figures=text)
+        self._live.update(self._ids[what], completed=done, total=total or None, figures=text)

@@ -13,6 +13,8 @@ from pipeline.data.raw import Raw, Wanted
 from pipeline.errors import DataError
 
 BYTE_ORDER_MARK = "\ufeff"
+TSV_HINT = " A tab or line break cannot stand inside a text in .tsv; use .csv or .jsonl for those."
+CSV_HINT = " A text with a comma or line break must be quoted."
 
 Row = tuple[int, list[str]]  # number of its first line, cells
 
@@ -29,12 +31,17 @@ def decoded_lines(path: Path) -> Iterator[tuple[int, str]]:
             try:
                 text = line.decode("utf-8")
             except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{path}, line {number}: not UTF-8 (byte 0x{line[error.start]:02x} at offset "
-                    f"{offset + error.start:,} of the file). Save the file as UTF-8."
-                ) from None
+                raise DataError(not_utf8(f"{path}, line {number}", error, offset)) from None
             offset += len(line)
             yield number, text.removeprefix(BYTE_ORDER_MARK) if number == 1 else text
+
+
+def not_utf8(place: str, error: UnicodeDecodeError, offset: int) -> str:
+    """Say which byte of a file is not UTF-8; `offset` is that of its line."""
+    return (
+        f"{place}: not UTF-8 (byte 0x{error.object[error.start]:02x} at offset "
+        f"{offset + error.start:,} of the file). Save the file as UTF-8."
+    )
 
 
 def read_tsv(
@@ -51,9 +58,8 @@ def read_tsv(
     Raises:
         DataError: not UTF-8, empty, a column missing, or a row with another number of cells.
     """
-    rows = ((number, _without_end(text).split("\t")) for number, text in decoded_lines(path))
-    hint = " A tab or line break cannot stand inside a text in .tsv; use .csv or .jsonl for those."
-    return _collect(path, rows, wanted, header=header, skip_short=skip_short, hint=hint)
+    rows = ((number, without_end(text).split("\t")) for number, text in decoded_lines(path))
+    return _collect(path, rows, wanted, header=header, skip_short=skip_short, hint=TSV_HINT)
 
 
 def read_csv(path: Path, wanted: Wanted) -> Raw:
@@ -62,8 +68,7 @@ def read_csv(path: Path, wanted: Wanted) -> Raw:
     Raises:
         DataError: as `read_tsv`, or quotes that do not match.
     """
-    hint = " A text with a comma or line break must be quoted."
-    return _collect(path, _csv_rows(path), wanted, hint=hint)
+    return _collect(path, _csv_rows(path), wanted, hint=CSV_HINT)
 
 
 def read_jsonl(path: Path, wanted: Wanted) -> Raw:
@@ -77,7 +82,7 @@ def read_jsonl(path: Path, wanted: Wanted) -> Raw:
     for number, text in decoded_lines(path):
         if not text.strip():
             continue
-        row = _json_object(text, f"{path}, line {number}")
+        row = json_object(text, f"{path}, line {number}")
         chosen = wanted.find(list(row), f"{path}, line {number}")
         for ours, values in columns.items():
             values.append(row[chosen[ours]] if ours in chosen else None)
@@ -85,7 +90,8 @@ def read_jsonl(path: Path, wanted: Wanted) -> Raw:
     return Raw(str(path), columns, numbers)
 
 
-def _without_end(line: str) -> str:
+def without_end(line: str) -> str:
+    """A line without its line break."""
     return line.removesuffix("\n").removesuffix("\r")
 
 
@@ -125,14 +131,16 @@ def _collect(
             skipped += 1
             continue
         if len(cells) != len(names):
-            raise DataError(
-                f"{path}, line {number}: expected {len(names)} columns ({', '.join(names)}), "
-                f"found {len(cells)}.{hint}"
-            )
+            raise DataError(f"{path}, line {number}: {ragged(names, len(cells))}{hint}")
         for ours, place in places.items():
             columns[ours].append(cells[place])
         numbers.append(number)
     return Raw(str(path), columns, numbers, skipped=skipped)
+
+
+def ragged(names: Sequence[str], found: int) -> str:
+    """Say that a row has another number of cells than the line of column names."""
+    return f"expected {len(names)} columns ({', '.join(names)}), found {found}."
 
 
 def _without_blanks(rows: Iterable[Row], width: int) -> Iterator[Row]:
@@ -140,7 +148,8 @@ def _without_blanks(rows: Iterable[Row], width: int) -> Iterator[Row]:
     return (row for row in rows if width == 1 or row[1] != [""])
 
 
-def _json_object(text: str, place: str) -> dict[str, Any]:
+def json_object(text: str, place: str) -> dict[str, Any]:
+    """Parse one line of a .jsonl file; raises DataError that names `place`."""
     try:
         row = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -104,14 +104,19 @@ def _check_texts(raw: Raw, column: str, as_published: bool) -> int:
     """Refuse values that are no text; count empty ones, or refuse them too."""
     empty = 0
     for row, text in enumerate(raw.columns[column]):
-        if not isinstance(text, str) or not _is_unicode(text):
-            found = "nothing" if text is None else repr(text)
-            raise DataError(f"{raw.place(row)}: `{column}`: expected text, found {found}.")
-        if not text or text.isspace():
-            if not as_published:
-                raise DataError(f"{raw.place(row)}: `{column}`: expected text, found none.")
-            empty += 1
+        if problem := text_problem(text, may_be_empty=as_published):
+            raise DataError(f"{raw.place(row)}: `{column}`: {problem}")
+        empty += not text or text.isspace()
     return empty
+
+
+def text_problem(text: Any, *, may_be_empty: bool = False) -> str | None:
+    """Say what is wrong with a value that should be a text; None when nothing is."""
+    if not isinstance(text, str) or not _is_unicode(text):
+        return f"expected text, found {'nothing' if text is None else repr(text)}."
+    if not may_be_empty and (not text or text.isspace()):
+        return "expected text, found none."
+    return None
 
 
 def _is_unicode(text: str) -> bool:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from stages.cli import commands
 from stages.student.evaluate import evaluate_student
 from stages.student.fit import fit
+from stages.student.predict import predict
 from stages.student.sweep import sweep
 
 
-@commands("pkd-student", "Train and score students from a teacher cache.")
+@commands("pkd-student", "Train, score and use students of a teacher cache.")
 def cli() -> None:
     """The group."""
 
 
-for command in (fit, sweep, evaluate_student):
+for command in (fit, sweep, evaluate_student, predict):
     cli.add_command(command)
