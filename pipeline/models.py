@@ -187,11 +187,17 @@ def load_encoder(name: str, config: Any) -> Any:
     return encoder
 
 
-def require_length(max_length: int, config: Any, name: str) -> None:
-    """Refuse inputs longer than the encoder has positions for; raises ModelError."""
+def longest_input(config: Any) -> int | None:
+    """Tokens that an encoder has positions for; None where its configuration sets no limit."""
     positions = getattr(config, "max_position_embeddings", None)
     if positions and config.model_type in COUNTS_POSITIONS_FROM_PADDING:
         positions -= config.pad_token_id + 1
+    return positions or None
+
+
+def require_length(max_length: int, config: Any, name: str) -> None:
+    """Refuse inputs longer than the encoder has positions for; raises ModelError."""
+    positions = longest_input(config)
     if positions and max_length > positions:
         raise ModelError(
             f"{name}: reads at most {positions} tokens, max_length is {max_length}; "
