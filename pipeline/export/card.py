@@ -11,15 +11,15 @@ folder = "{folder}"
 tokenizer = tokenizers.Tokenizer.from_file(folder + "/tokenizer.json")  # cuts and pads
 session = onnxruntime.InferenceSession(folder + "/{file}")
 
-rows = tokenizer.encode_batch({texts})
+rows = tokenizer.encode_batch({texts})  # or single texts
 made = {{"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}}
 names = [each.name for each in session.get_inputs()]
 feed = {{name: numpy.array([getattr(row, made[name]) for row in rows]) for name in names}}
 logits = session.run(["logits"], feed)[0]  # (rows, {outputs})
 """
 MADE_UP = "made-up"
-FLOAT_FILE = "model.onnx"
-PAIR = '[("A man sleeps.", "Somebody sleeps."), ("It rains.", "The sun shines.")]'
+FLOAT_FILE, INT8_FILE = "model.onnx", "model_int8.onnx"
+PAIR = '[("A man sleeps.", "Somebody sleeps.")]'
 
 
 def export_card(record: dict[str, Any]) -> str:
@@ -29,12 +29,13 @@ def export_card(record: dict[str, Any]) -> str:
         [
             f"# {record['name']}",
             "",
-            f"`{student['name']}` ({student['model_type']}, {student['layers']} layers) as ONNX,",
-            f"made by pkd. Outputs, in order: {', '.join(student['labels'])}.",
+            f"`{student['name']}` as ONNX, made by pkd.",
+            f"Type {student['model_type']}, {student['sizes']['passes']} layers;",
+            f"outputs, in order: {', '.join(student['labels'])}.",
             f"Inputs of at most {record['max_length']} tokens.",
             "",
-            f"Its logits are within {check['largest_error']:.2g} of PyTorch's on {rows_text(record)}",
-            f"(allowed: {check['tolerance']:.2g}). `export.json` has the details.",
+            f"Its logits are within {check['largest_error']:.2g} of PyTorch's (allowed:",
+            f"{check['tolerance']:.2g}) on {rows_text(record)}. `export.json` has the details.",
             "",
             "```python",
             use(".", FLOAT_FILE, len(student["labels"])).rstrip(),

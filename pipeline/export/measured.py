@@ -13,7 +13,7 @@ from pipeline.batches import Rows, spread_rows
 from pipeline.digests import digest_file
 from pipeline.errors import CacheMismatchError
 from pipeline.evaluate import predict, score_rows
-from pipeline.export.card import FLOAT_FILE, MADE_UP
+from pipeline.export.card import MADE_UP
 from pipeline.export.compare import (
     BATCH_SIZES,
     agreement,
@@ -21,12 +21,12 @@ from pipeline.export.compare import (
     require_equal,
     side_by_side,
 )
+from pipeline.export.record import FILES
 from pipeline.export.runtime import OnnxClassifier
 from pipeline.inputs import made_up_rows
 from pipeline.score_student import open_for
 from pipeline.tasks import Task
 
-FILES = {"float32": FLOAT_FILE, "int8": "model_int8.onnx"}
 CHECKED_ROWS = 64  # of each validation split, or made up
 EVAL_BATCH = 32
 

@@ -10,16 +10,16 @@ from pipeline.existing import must_build
 from pipeline.export.card import export_card
 from pipeline.export.convert import OPSET, to_int8, to_onnx
 from pipeline.export.libraries import onnx_versions, require_onnx
-from pipeline.export.measured import FILES, measured, rows_to_check
+from pipeline.export.measured import measured, rows_to_check
+from pipeline.export.record import FILES, FORMAT, RECORD
 from pipeline.export.tokens import max_length_of, save_tokenizer
 from pipeline.files import building, read_json, write_atomic, write_json
 from pipeline.inputs import input_names
 from pipeline.locks import locked
 from pipeline.machine import processor
-from pipeline.models import identify_model, load_classifier, load_tokenizer, parameter_counts
+from pipeline.models import identify_model, load_classifier, load_tokenizer
 from pipeline.progress import Tick, silent
-
-RECORD = "export.json"
+from pipeline.sizes import sizes_of
 
 
 def export_student(
@@ -66,7 +66,7 @@ def export_student(
             tick("export", 2, len(wanted) + 1)
         record = {
             "kind": "export",
-            "format": 1,
+            "format": FORMAT,
             "identity": identity,
             "name": out.name,
             "student": _describe(student, model),
@@ -104,7 +104,6 @@ def _describe(student: Path, model: Any) -> dict[str, Any]:
         "name": student.resolve().name,
         "digest": identify_model(model),
         "model_type": model.config.model_type,
-        "layers": model.config.num_hidden_layers,
-        "parameters": parameter_counts(model)["total"],
+        "sizes": sizes_of(model, student).to_dict(),
         "labels": [str(model.config.id2label[index]) for index in range(model.config.num_labels)],
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stages.cli import commands
+from stages.student.bench import bench
 from stages.student.evaluate import evaluate_student
 from stages.student.export import export
 from stages.student.fit import fit
@@ -14,5 +15,5 @@ def cli() -> None:
     """The group."""
 
 
-for command in (fit, sweep, evaluate_student, export):
+for command in (fit, sweep, evaluate_student, export, bench):
     cli.add_command(command)
