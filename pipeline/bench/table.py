@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.report.formats import counted, parameters, size
 from pipeline.sizes import Sizes
 
 ROWS = 1000  # that the inference time is given for
@@ -60,10 +61,10 @@ def _line(record: Row, each: Row, batch: int, length: int) -> list[str]:
     return [
         each["name"],
         f"{sizes.layers}{passes}",
-        _millions(sizes.embeddings),
-        _millions(sizes.blocks),
-        _millions(sizes.total) + smaller,
-        "-" if each["size_bytes"] is None else f"{each['size_bytes'] / 1e6:,.1f} MB",
+        parameters(sizes.embeddings),
+        parameters(sizes.blocks),
+        parameters(sizes.total) + smaller,
+        "-" if each["size_bytes"] is None else size(each["size_bytes"]),
         _time(record, each["name"], batch, length, ROWS / batch / 1000, "s"),
         _time(record, each["name"], min(record["batch_sizes"]), length, 1.0, "ms"),
     ]
@@ -85,20 +86,17 @@ def _notes(record: Row, length: int) -> Sequence[str]:
     machine = record["machine"]
     loads = [machine["load_before"], machine["load_after"]]
     load = " and ".join("-" if each is None else f"{each:.1f}" for each in loads)
+    cores, threads = counted(machine["cores"], "core"), counted(machine["threads"], "thread")
     versions = ", ".join(f"{name} {found}" for name, found in machine["versions"].items())
     return [
-        f"Rows of {length} tokens without padding, float32 but where int8 is named; medians of calls,",
-        "the models taking turns. In brackets: how many times smaller, or faster, than the teacher.",
-        "Embeddings and blocks as in table 4 of Sun et al. 2019; all = with pooler and head.",
+        f"Rows of {length} tokens without padding, float32 but where int8 is named; medians of",
+        "calls, the models taking turns. In brackets: how many times smaller, or faster, than the",
+        "teacher. Columns as in table 4 of Sun et al. 2019; the sum has pooler and head too.",
         "",
-        f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads a call;",
+        f"{machine['processor']}, {cores}, {threads} a call;",
         f"load before and after: {load}. {versions}.",
     ]
 
 
 def _shape(timing: Row) -> tuple[int, int]:
     return int(timing["batch_size"]), int(timing["length"])
-
-
-def _millions(count: int) -> str:
-    return f"{count / 1e6:,.2f} M"

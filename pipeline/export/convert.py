@@ -75,8 +75,8 @@ def _tidy(graph: Any) -> None:
 def to_int8(source: Path, target: Path) -> None:
     """Write the same model with int8 weights: dynamic quantisation by onnxruntime.
 
-    Weights of products and embeddings become 8 bits with one scale each; what goes into a product
-    is rounded to 8 bits as it comes, with one scale for the whole batch.
+    Weights become 8 bits, those of a product with a scale for each output, embeddings with one;
+    what goes into a product is rounded to 8 bits as it comes, with one scale for the whole batch.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -85,4 +85,4 @@ def to_int8(source: Path, target: Path) -> None:
     # the quantiser transposes weights, and then finds their recorded shapes wrong
     del model.graph.value_info[:]
     with quiet(), naming_full_disk(target.parent):
-        quantize_dynamic(model, target, weight_type=QuantType.QInt8)
+        quantize_dynamic(model, target, per_channel=True, weight_type=QuantType.QInt8)

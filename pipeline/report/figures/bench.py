@@ -18,12 +18,14 @@ from pipeline.report.figures.svg import (
     room_for,
     shortened,
 )
+from pipeline.report.formats import counted
 from pipeline.report.palette import MUTED, SPARE, STYLES, TEXT
 
 COLUMN, LEFT, GAP = 250.0, 50.0, 46.0  # widths in units: an axes, its left margin, between two
-HEAD, FOOT, BETWEEN = 62.0, 54.0, 52.0
+HEAD, FOOT, BETWEEN = 46.0, 54.0, 68.0
 LEAST_HEIGHT = 150.0
 LABEL_CHARACTERS = 34
+ASIDE = 0.06  # doublings of the batch size, between neighbours, so that their lines can be told
 DPI = 200
 INKS = [style.ink for style in (*(STYLES[n] for n in ("skip", "kd", "last", "emd")), *SPARE)]
 LINES = {"pytorch": ("-", "o"), "float32": ((0, (5, 2)), "s"), "int8": ((0, (1, 1.6)), "D")}
@@ -49,10 +51,12 @@ def draw_bench(
         for column, length in enumerate(lengths):
             shown = [each for each in timings if each.length == length]
             upper, lower = axes[0][column], axes[1][column]
-            ends = [
-                _lines(upper, lower, each, shown, labels[each.name], colors[each.digest])
-                for each in contenders
-            ]
+            ends = []
+            for place, each in enumerate(contenders):
+                aside = 2 ** (ASIDE * (place - (len(contenders) - 1) / 2))
+                mine = [t for t in shown if t.name == each.name]
+                look = _look(each, colors[each.digest])
+                ends.append(_lines(upper, lower, mine, look, labels[each.name], aside))
             _frame(upper, lower, length, shown)
             if column == len(lengths) - 1:
                 end_labels(upper, [high for high, _ in ends])
@@ -90,34 +94,37 @@ def _colors(contenders: Sequence[Contender]) -> dict[str, str]:
     return colors
 
 
-def _lines(
-    upper: Any, lower: Any, each: Contender, shown: Sequence[Timing], text: str, color: str
-) -> tuple[EndLabel, EndLabel]:
-    """Draw one contender; its labels beside both axes."""
-    mine = sorted((t for t in shown if t.name == each.name), key=lambda t: t.batch_size)
+def _look(each: Contender, color: str) -> dict[str, Any]:
     line, marker = LINES[each.runtime]
-    look: dict[str, Any] = {"color": color, "linestyle": line, "marker": marker, "markersize": 4.5}
-    sizes = [t.batch_size for t in mine]
-    upper.vlines(
-        sizes, [t.p50_ms for t in mine], [t.p95_ms for t in mine], color=color, linewidth=1.2
-    )
-    upper.plot(sizes, [t.p50_ms for t in mine], **look)
-    lower.plot(sizes, [t.rows_per_second for t in mine], **look)
-    last = mine[-1]
+    return {"color": color, "linestyle": line, "marker": marker, "markersize": 4.5}
+
+
+def _lines(
+    upper: Any, lower: Any, mine: Sequence[Timing], look: dict[str, Any], text: str, aside: float
+) -> tuple[EndLabel, EndLabel]:
+    """Draw one contender, a little aside of its place; its labels beside both axes."""
+    ordered = sorted(mine, key=lambda t: t.batch_size)
+    x = [aside * t.batch_size for t in ordered]
+    medians, color = [t.p50_ms for t in ordered], look["color"]
+    upper.vlines(x, medians, [t.p95_ms for t in ordered], color=color, linewidth=1)
+    upper.plot(x, medians, **look)
+    lower.plot(x, [t.rows_per_second for t in ordered], **look)
+    last = ordered[-1]
     return (
-        EndLabel(last.batch_size, last.p50_ms, text, color),
-        EndLabel(last.batch_size, last.rows_per_second, text, color),
+        EndLabel(x[-1], last.p50_ms, text, color),
+        EndLabel(x[-1], last.rows_per_second, text, color),
     )
 
 
 def _frame(upper: Any, lower: Any, length: int, shown: Sequence[Timing]) -> None:
     """Scales, ticks and headings of one column."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     sizes = sorted({each.batch_size for each in shown})
     upper.set_yscale("log")
     upper.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    upper.yaxis.set_minor_formatter(NullFormatter())
+    upper.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    upper.yaxis.set_minor_locator(NullLocator())
     lower.set_ylim(bottom=0)
     lower.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     for axes in (upper, lower):
@@ -140,10 +147,11 @@ def _titles(figure: Any, upper: Any, lower: Any, machine: Mapping[str, Any]) -> 
         top = axes.get_position().y1 + 24 / units[1]
         figure.text(4 / units[0], top, text, **bold)
     load = machine["load_before"]
+    cores, threads = counted(machine["cores"], "core"), counted(machine["threads"], "thread")
     figure.text(
         4 / units[0],
         8 / units[1],
-        f"{machine['processor']}, {machine['threads']} of {machine['cores']} cores a call"
+        f"{machine['processor']}, {cores}, {threads} a call"
         + (f", load {load:.1f} before" if load is not None else ""),
         color=MUTED.light,
         fontsize=FONT_SIZE - 1,
