@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from pipeline.errors import ExportError
@@ -64,12 +65,17 @@ def to_onnx(model: Any, names: tuple[str, ...], path: Path) -> None:
             program.save(str(path))
 
 
-def _tidy(graph: Any) -> None:
+def _tidy(model: Any) -> None:
     """Drop stack traces, which name files of this machine, and copies of a weight."""
+    import onnx_ir
     from onnx_ir.passes import common
 
-    common.ClearMetadataAndDocStringPass()(graph)
-    common.DeduplicateInitializersPass()(graph)
+    for weight in model.graph.initializers.values():
+        values = weight.const_value.numpy()
+        if not values.flags.c_contiguous:  # the pass below hashes memory as it lies
+            weight.const_value = onnx_ir.tensor(np.ascontiguousarray(values), name=weight.name)
+    common.ClearMetadataAndDocStringPass()(model)
+    common.DeduplicateHashedInitializersPass()(model)
 
 
 def to_int8(source: Path, target: Path) -> None:

@@ -25,7 +25,7 @@ COLUMN, LEFT, GAP = 250.0, 50.0, 46.0  # widths in units: an axes, its left marg
 HEAD, FOOT, BETWEEN = 46.0, 54.0, 68.0
 LEAST_HEIGHT = 150.0
 LABEL_CHARACTERS = 34
-ASIDE = 0.06  # doublings of the batch size, between neighbours, so that their lines can be told
+ASIDE = 0.05  # doublings of the batch size, between neighbours, so that their lines can be told
 DPI = 200
 INKS = [style.ink for style in (*(STYLES[n] for n in ("skip", "kd", "last", "emd")), *SPARE)]
 LINES = {"pytorch": ("-", "o"), "float32": ((0, (5, 2)), "s"), "int8": ((0, (1, 1.6)), "D")}
@@ -68,19 +68,19 @@ def draw_bench(
 
 
 def _grid(columns: int, height: float, right: float) -> tuple[Any, list[list[Any]]]:
-    """A figure of two rows of axes, those of a row with one scale."""
+    """A figure of two rows of axes, those of the upper row with one scale."""
     from matplotlib.figure import Figure
 
     width = LEFT + columns * COLUMN + (columns - 1) * GAP + right
     whole = HEAD + 2 * height + BETWEEN + FOOT
     figure = Figure(figsize=(width / POINTS_PER_INCH, whole / POINTS_PER_INCH))
     rows: list[list[Any]] = []
-    for bottom in (FOOT + height + BETWEEN, FOOT):
+    for bottom, one_scale in ((FOOT + height + BETWEEN, True), (FOOT, False)):
         row: list[Any] = []
         for column in range(columns):
             left = LEFT + column * (COLUMN + GAP)
             box = (left / width, bottom / whole, COLUMN / width, height / whole)
-            row.append(figure.add_axes(box, sharey=row[0] if row else None))
+            row.append(figure.add_axes(box, sharey=row[0] if row and one_scale else None))
         rows.append(row)
     return figure, rows
 
@@ -122,7 +122,7 @@ def _frame(upper: Any, lower: Any, length: int, shown: Sequence[Timing]) -> None
 
     sizes = sorted({each.batch_size for each in shown})
     upper.set_yscale("log")
-    upper.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    upper.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     upper.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     upper.yaxis.set_minor_locator(NullLocator())
     lower.set_ylim(bottom=0)
