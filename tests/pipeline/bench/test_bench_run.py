@@ -158,24 +158,25 @@ def test_threads_are_put_back() -> None:
         assert count == before
 
 
+def of_length(tokens: int) -> BenchParams:
+    return BenchParams(batch_sizes=(1,), lengths=(tokens,), seconds=0.0)
+
+
 def test_what_cannot_be_measured(world: World, exported: Exported, tmp_path: Path) -> None:
     given: dict[str, Any] = {
         "students": [exported.student], "teacher": None, "exports": [], "name": "n",
         "folder": tmp_path, "params": FAST,
     }  # fmt: skip
-    long = BenchParams(batch_sizes=(1,), lengths=(65,), seconds=0.0)
     roberta = save_student(tmp_path / "roberta", "roberta")
-    for more, kind, text in [
-        ({"params": long}, ParamsError, "--lengths 65: bert reads at most 64 tokens"),
-        ({"params": long, "students": [roberta]}, ParamsError, "roberta reads at most 65"),
+    cases: list[tuple[dict[str, Any], type[Exception], str]] = [
+        ({"params": of_length(65)}, ParamsError, "--lengths 65: bert reads at most 64 tokens"),
+        ({"params": of_length(66), "students": [roberta]}, ParamsError, "at most 65 tokens"),
         ({"students": [exported.student] * 2}, ParamsError, "bert: given twice"),
         ({"name": "a/b"}, ParamsError, "--name a/b"),
         ({"exports": [exported.student]}, ModelError, "not an export"),
         ({"teacher": str(world.encoder)}, ModelError, "not a fine-tuned classifier"),
-    ]:
-        if "roberta" in text:
-            long = BenchParams(batch_sizes=(1,), lengths=(66,), seconds=0.0)
-            more["params"] = long
+    ]
+    for more, kind, text in cases:
         with pytest.raises(kind, match=text):
             run_bench(**(given | more))
     assert not list(tmp_path.glob("bench-*"))

@@ -209,7 +209,8 @@ def test_differences_that_are_refused() -> None:
     assert tolerance_for(small) == pytest.approx(1e-4)
     assert tolerance_for(large) == pytest.approx(2e-3)
     error, allowed = require_equal([(small, small + 5e-5)], "s")
-    assert (error, allowed) == (pytest.approx(5e-5, rel=1e-2), pytest.approx(1e-4))
+    assert error == pytest.approx(5e-5, rel=1e-2)
+    assert allowed == pytest.approx(1e-4)
     for wrong in (small + 2e-4, small * np.nan):
         for pairs in ([(small, wrong), (small, small)], [(small, small), (small, wrong)]):
             with pytest.raises(ExportError, match="Nothing was published"):
@@ -242,10 +243,10 @@ def test_what_cannot_be_exported(
     world: World, exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: dict[str, Any] = {"int8": False, "overwrite": False}
-    with pytest.raises(CacheMismatchError, match="another tokenizer|tokenizer"):
-        other = shutil.copytree(exported.student, tmp_path / "retokenized")
-        text = (other / "tokenizer.json").read_text().replace('"w1"', '"W1"')
-        (other / "tokenizer.json").write_text(text)
+    other = shutil.copytree(exported.student, tmp_path / "retokenized")
+    text = (other / "tokenizer.json").read_text().replace('"w1"', '"W1"')
+    (other / "tokenizer.json").write_text(text)
+    with pytest.raises(CacheMismatchError, match="tokenizer"):
         export_student(other, tmp_path / "out", cache=world.cache16, **given)
     with pytest.raises(ModelError, match="not a fine-tuned classifier"):
         export_student(world.encoder, tmp_path / "out", cache=None, **given)
@@ -264,7 +265,8 @@ def test_folders_that_are_no_exports(exported: Exported, tmp_path: Path) -> None
         read_export(exported.student)
     broken = tmp_path / "broken"
     broken.mkdir()
-    for content in ({}, [], {"kind": "export", "format": 2}, {"kind": "export", "format": 1}):
+    contents: list[Any] = [{}, [], {"kind": "export", "format": 2}, {"kind": "export", "format": 1}]
+    for content in contents:
         (broken / "export.json").write_text(json.dumps(content))
         with pytest.raises(ModelError, match=r"export\.json .*STUDENT --onnx"):
             read_export(broken)
