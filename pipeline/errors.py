@@ -22,6 +22,10 @@ class ModelError(PipelineError):
     """A model or tokenizer that is missing or does not fit."""
 
 
+class ExportError(PipelineError):
+    """A model that cannot be exported, or whose export does not compute what the model computes."""
+
+
 class TeacherRefusedError(PipelineError):
     """A teacher that would give useless targets: at chance, or with permuted labels."""
 

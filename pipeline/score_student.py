@@ -42,13 +42,9 @@ def score_student(
     Raises:
         CacheError, ModelError; CacheMismatchError for other labels or another tokenizer.
     """
-    cache = TeacherCache.open(cache_path)
-    task = Task.from_dict(cache.manifest.task)
     device = pick_device(device_name)
     model = load_classifier(str(student)).to(device)
-    _require_same_labels(student, model.config, task, cache_path)
-    if (student / "tokenizer.json").is_file():
-        require_tokenizer(cache.manifest, load_tokenizer(str(student)), str(student))
+    cache, task = open_for(student, model.config, cache_path)
     scores, written = {}, []
     for name in (split,) if split else task.validation_splits:
         examples = cache.examples(name)
@@ -59,6 +55,20 @@ def score_student(
     if logits_path:
         write_atomic(logits_path, _parquet(written))
     return scores
+
+
+def open_for(student: Path, config: Any, cache_path: Path | str) -> tuple[TeacherCache, Task]:
+    """Open a cache for a student that is to be scored on it.
+
+    Raises:
+        CacheError; CacheMismatchError for other labels or another tokenizer.
+    """
+    cache = TeacherCache.open(cache_path)
+    task = Task.from_dict(cache.manifest.task)
+    _require_same_labels(student, config, task, cache_path)
+    if (student / "tokenizer.json").is_file():
+        require_tokenizer(cache.manifest, load_tokenizer(str(student)), str(student))
+    return cache, task
 
 
 def _require_same_labels(student: Path, config: Any, task: Task, cache_path: Path | str) -> None:

@@ -72,15 +72,3 @@ def open_cache(path: Path, split: str) -> CacheView:
         hidden_size=manifest.hidden_size,
         pad_id=manifest.tokenizer["pad_id"],
     )
-
-
-def spread_rows(total: int, wanted: int) -> Tensor:
-    """(N,) int64: `wanted` different rows, evenly spaced over `total`; all when there are fewer."""
-    kept = min(total, wanted)
-    return torch.arange(kept) * total // max(kept, 1)
-
-
-def batches_of(rows: Rows, rows_N: Tensor, batch_size: int) -> list[dict[str, Tensor]]:
-    """Model inputs of the chosen rows, in their order, each batch padded to its longest row."""
-    lengths_N = rows.lengths_N
-    return [rows.batch(rows_B, int(lengths_N[rows_B].max())) for rows_B in rows_N.split(batch_size)]
