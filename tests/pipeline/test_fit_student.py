@@ -97,9 +97,7 @@ def test_the_student_is_a_plain_hugging_face_folder(world: World, student: Path)
     ]  # fmt: skip
 
 
-def test_a_student_keeps_its_validation_logits(
-    world: World, student: Path, tmp_path: Path
-) -> None:
+def test_a_student_keeps_its_validation_logits(world: World, student: Path, tmp_path: Path) -> None:
     score_student(student, world.cache16, None, tmp_path / "logits.parquet", "cpu")
     kept, again = (
         pq.read_table(path).to_pydict()
