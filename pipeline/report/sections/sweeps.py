@@ -93,9 +93,9 @@ def _parameter(sweep: Sweep, name: str) -> Row:
 def _best(sweep: Sweep) -> Table:
     names = tuple(sweep.space)
     return Table(
-        columns=("best students", sweep.metric, *names),
+        columns=(sweep.metric, *names, "best students"),
         rows=tuple(
-            Row(cells=(each.student, formats.points(each.score), *_values(each.point, names)))
+            Row(cells=(formats.points(each.score), *_values(each.point, names), each.student))
             for each in sweep.trials[:BEST]
         ),
     )

@@ -15,7 +15,8 @@ from pipeline.report.tables import readable
 
 TEXT = (
     "On the frontier, drawn and listed, is every model that no other beats in score at no more "
-    "cost. A mean that leads by less than its deviation may lead by chance."
+    "cost; its dot is filled and named by strategy and layers. A mean that leads by less than its "
+    "deviation may lead by chance."
 )
 
 
