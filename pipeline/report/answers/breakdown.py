@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.report.answers.types import Array, probabilities
+from pipeline.report.answers.types import Array, log_probabilities, probabilities
 
 LENGTH_BINS = 4
 
@@ -102,12 +102,5 @@ def agreement(labels_N: Array, teacher_NK: Array, student_NK: Array) -> Agreemen
 
 
 def _divergence(teacher_NK: Array, student_NK: Array) -> float:
-    log_ratio = _log_probabilities(teacher_NK) - _log_probabilities(student_NK)
+    log_ratio = log_probabilities(teacher_NK) - log_probabilities(student_NK)
     return float((probabilities(teacher_NK) * log_ratio).sum(-1).mean())
-
-
-def _log_probabilities(logits_NK: Array) -> Array:
-    from scipy.special import log_softmax
-
-    logs: Array = log_softmax(logits_NK, axis=-1)
-    return logs

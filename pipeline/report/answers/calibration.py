@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.report.answers.types import Array, probabilities
+from pipeline.report.answers.types import Array, log_probabilities
 
 BINS = 15
 
@@ -45,19 +45,19 @@ class Reliability:
 
 def reliability(labels_N: Array, logits_NK: Array, bins: int = BINS) -> Reliability:
     """Bin a classifier's rows; N > 0."""
-    shares_NK = probabilities(logits_NK)
-    sure_N, right_N = shares_NK.max(-1), logits_NK.argmax(-1) == labels_N
+    logs_NK = log_probabilities(logits_NK)
+    sure_N, right_N = np.exp(logs_NK.max(-1)), logits_NK.argmax(-1) == labels_N
     bin_N = np.clip(np.ceil(sure_N * bins).astype(int) - 1, 0, bins - 1)
     rows_B = np.bincount(bin_N, minlength=bins)
     sure_B = np.bincount(bin_N, weights=sure_N, minlength=bins)
     right_B = np.bincount(bin_N, weights=right_N, minlength=bins)
-    of_label_N = shares_NK[np.arange(len(labels_N)), labels_N]
+    of_label_N = logs_NK[np.arange(len(labels_N)), labels_N]
     with np.errstate(invalid="ignore"):
         return Reliability(
             rows_B=rows_B,
             confidence_B=sure_B / rows_B,
             accuracy_B=right_B / rows_B,
-            likelihood=float(-np.log(np.maximum(of_label_N, np.finfo(float).tiny)).mean()),
+            likelihood=float(-of_label_N.mean()),
         )
 
 

@@ -51,6 +51,6 @@ def gather_examples(
     try:
         texts = texts_of(view, load_decoder(run.folder, view), places) if places else {}
     except PipelineError as error:
-        notes.leave_out(PLACE, "The texts are left out, of the tokenizer", run, error)
+        notes.leave_out(PLACE, "Texts are left out", run, error)
         texts = {}
     return Examples(groups=found, texts=texts)

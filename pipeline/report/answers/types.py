@@ -49,6 +49,13 @@ class Answers:
 
 def probabilities(logits_NK: Array) -> Array:
     """Softmax over the last axis."""
-    raised = np.exp(logits_NK - logits_NK.max(-1, keepdims=True))
-    shares: Array = raised / raised.sum(-1, keepdims=True)
+    shares: Array = np.exp(log_probabilities(logits_NK))
     return shares
+
+
+def log_probabilities(logits_NK: Array) -> Array:
+    """Log-softmax over the last axis."""
+    from scipy.special import log_softmax
+
+    logs: Array = log_softmax(logits_NK, axis=-1)
+    return logs
