@@ -30,6 +30,7 @@ from pipeline.store.reader import TeacherCache
 from pipeline.strategies import AUTO, make_strategy, source_digest
 from pipeline.strategies.base import Shapes, Strategy
 from pipeline.student_init import Start, build_student, settle_start
+from pipeline.student_logits import save_validation_logits
 from pipeline.targets import Targets, controlled, load_targets
 from pipeline.tasks import Task
 from pipeline.teachers import other_logits, several_teachers
@@ -195,6 +196,7 @@ def fit_student(
         lesson = make_lesson(cache, params, rows, splits)
         on_lesson(lesson)
         before = partial(_pretrained, model, recipe, lesson, params, on_pretrain_step, workers)
+    ids = {name: cache.examples(name)["example_id"].to_pylist() for name in splits}
     session = Session(
         out=out,
         record_name=RUN_RECORD,
@@ -212,6 +214,7 @@ def fit_student(
         | {"probes": choice.to_dict() if choice else None}
         | {"other_teachers": [each.manifest.teacher["name"] for each in more]},
         before=before,
+        more_files=partial(save_validation_logits, model, splits, ids, params.eval_batch_size),
         card=student_card,
         workers=workers,
     )

@@ -269,6 +269,9 @@ class ReportParams:
     similarity_rows: int = option(
         512, "Validation rows for the layer similarity; 0 = leave it out.", at_least=0
     )
+    disagreements: int = option(
+        5, "Rows shown as text where students err and the teacher does not; 0 = none.", at_least=0
+    )
     device: str = option("auto", "Where models run: auto, cpu, cuda, cuda:1.")
 
 

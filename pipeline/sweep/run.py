@@ -105,8 +105,8 @@ def run_sweep(
         on_change: told of all trials whenever one changes.
 
     Returns:
-        name, task, metric, space, best (name, score, point; None without one), scores by student,
-        failed by student, seconds.
+        name, task, metric, space, best (name, score, point; None without one), scores and points
+        by student, failed by student, seconds.
 
     Raises:
         ParamsError: a space or storage that cannot be.
@@ -299,6 +299,7 @@ def _result(study: Any, plan: StudyPlan, task: Task, seconds: float) -> dict[str
         "space": describe_space(plan.space),
         "best": best and {"student": best.folder, "score": best.score, "params": best.point},
         "scores": {str(each.folder): each.score for each in done},
+        "points": {str(each.folder): each.point for each in done},
         "failed": {str(each.folder): each.error for each in states if each.state == "fail"},
         "seconds": seconds,
     }
