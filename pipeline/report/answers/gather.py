@@ -12,8 +12,8 @@ import numpy as np
 
 from pipeline import metrics
 from pipeline.batches import labels_of
-from pipeline.conclude import labelled
 from pipeline.errors import DataError, PipelineError
+from pipeline.metrics import labelled
 from pipeline.report.answers.types import Answers, Array, GroupAnswers
 from pipeline.report.records import StudentRun
 from pipeline.report.sources import Notes, OpenSources
