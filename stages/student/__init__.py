@@ -5,6 +5,7 @@ from __future__ import annotations
 from stages.cli import commands
 from stages.student.evaluate import evaluate_student
 from stages.student.fit import fit
+from stages.student.push import push
 from stages.student.sweep import sweep
 
 
@@ -13,5 +14,5 @@ def cli() -> None:
     """The group."""
 
 
-for command in (fit, sweep, evaluate_student):
+for command in (fit, sweep, evaluate_student, push):
     cli.add_command(command)
