@@ -100,12 +100,14 @@ class Repository:
 
 @contextmanager
 def naming_hub_errors(what: str) -> Iterator[None]:
-    """Turn what `huggingface_hub` raises into one message; errors of ours stay themselves."""
+    """Turn what `huggingface_hub` raises into one message; what is ours stays itself."""
     try:
         yield
     except PipelineError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.filename:
+            raise  # a file on this machine
         cause = error.__cause__ if type(error) is RuntimeError else None  # of an upload's thread
         raise as_hub_error(what, cause or error) from error
 

@@ -86,10 +86,8 @@ def _explain(error: BaseException) -> tuple[str, str]:
     if names & {"GatedRepoError", "DisabledRepoError"}:
         return "access to it is not granted to you", "Ask for it on its page on the Hub"
     if "RepositoryNotFoundError" in names:
-        return (
-            "there is no such repository, or it is private and you are not let in",
-            f"Check the name (a cache lies in hf://datasets/user/name). {login}, where you may read",
-        )
+        advice = f"Check the name (a cache lies in hf://datasets/user/name). {login}"
+        return "there is no such repository, or it is private and you are not let in", advice
     if status == 401:
         return "the Hub does not accept your token", f"{login} to another one"
     if status == 403:

@@ -74,9 +74,11 @@ class Repo:
 
     def tree(self, revision: str) -> Tree | None:
         """Of a branch or a commit."""
-        if revision in self.branches:
-            revision = self.branches[revision][-1]
-        return self.commits.get(revision)
+        return self.commits.get(self.sha(revision))
+
+    def sha(self, revision: str) -> str:
+        """The commit of a branch; of a commit itself."""
+        return self.branches[revision][-1] if revision in self.branches else revision
 
 
 @dataclass
@@ -149,8 +151,8 @@ def environment(endpoint: str) -> dict[str, str]:
         "HF_HUB_OFFLINE": "0",
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
-        "NO_PROXY": HOST,
-        "no_proxy": HOST,
+        "NO_PROXY": f"{HOST},localhost",
+        "no_proxy": f"{HOST},localhost",
     }
 
 
@@ -250,10 +252,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _info(self, kind: str, repo: str, revision: str = "", **_: Any) -> None:
         found = self._repo(kind, repo)
-        tree = self._tree(found, revision or "main")
-        sha = next(name for name, each in found.commits.items() if each is tree)
-        if (revision or "main") in found.branches:
-            sha = found.branches[revision or "main"][-1]
+        tree, sha = self._tree(found, revision or "main"), found.sha(revision or "main")
         siblings = [{"rfilename": path} for path in tree]
         about = {"id": repo, "sha": sha, "private": found.private, "tags": [], "downloads": 0}
         self._json(about | {"siblings": siblings, "likes": 0})
@@ -345,15 +344,20 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(list(entries.values()))
 
     def _resolve(self, repo: str, revision: str, path: str, kind: str = "", **_: Any) -> None:
-        tree = self._tree(self._repo(kind.rstrip("/") or "models", repo), revision)
+        found = self._repo(kind.rstrip("/") or "models", repo)
+        tree = self._tree(found, revision)
         if path not in tree:
             raise RefusalError(404, "EntryNotFound", f"{path} does not exist")
         file = tree[path]
         oid = hashlib.sha256(file.content).hexdigest()
-        headers = {"ETag": f'"{oid if file.is_large else file.blob}"', "X-Repo-Commit": revision}
+        headers = {
+            "ETag": f'"{oid if file.is_large else file.blob}"',
+            "X-Repo-Commit": found.sha(revision),
+        }
         if file.is_large:
             self.hub.blobs.setdefault(oid, file.content)
-            headers |= {"Location": f"{self.hub.endpoint}/lfs/{oid}"}
+            elsewhere = self.hub.endpoint.replace(HOST, "localhost")  # another host, as there
+            headers |= {"Location": f"{elsewhere}/lfs/{oid}"}
             headers |= {"X-Linked-Size": str(len(file.content)), "X-Linked-Etag": f'"{oid}"'}
             self._send(302, b"", headers)
         else:
