@@ -42,6 +42,10 @@ class CacheMismatchError(CacheError):
     """A sound cache that does not fit what is asked of it."""
 
 
+class HubError(PipelineError):
+    """The Hugging Face Hub refuses, or does not answer."""
+
+
 class BusyError(PipelineError):
     """Another process is making the same output."""
 

@@ -35,6 +35,7 @@ from pipeline.targets import Targets, controlled, load_targets
 from pipeline.tasks import Task
 from pipeline.teachers import other_logits, several_teachers
 from pipeline.terms import DistillationTerms
+from pipeline.tracking import require_trackers
 from pipeline.training import StepLog
 from pipeline.workers import Workers, join_workers
 
@@ -165,6 +166,7 @@ def fit_student(
     Raises:
         CacheError and its kin, ParamsError, ModelError, OutputExistsError, TrainingError.
     """
+    require_trackers(params.report_to)
     cache = cache_path if isinstance(cache_path, TeacherCache) else TeacherCache.open(cache_path)
     cache.require_complete()
     on_cache(cache)

@@ -35,6 +35,7 @@ from pipeline.sweep.study import (
     suggest,
 )
 from pipeline.tasks import Task
+from pipeline.tracking import require_trackers
 
 IN_A_NAME = ("strategy", "student_layers", "seed", "share", "pretrain")  # of `default_folder`
 GPU_WORKERS = 4
@@ -112,6 +113,7 @@ def run_sweep(
         ParamsError: a space or storage that cannot be.
         CacheError and its kin: see `fit_student`.
     """
+    require_trackers(base.report_to)
     start, cache = time.monotonic(), TeacherCache.open(cache_path)
     cache.require_complete()
     points = all_points(space) if sampler == "grid" else []
