@@ -178,7 +178,6 @@ def push_files(
         if len(batches) > 1 and last in there:
             batches[0][1].append(last)
         done, total = 0, sum(files[path].size for path in missing)
-        tick("bytes", done, total)
         for number, (adds, deletes) in enumerate(batches, start=1):
             part = f" ({number} of {len(batches)})" if len(batches) > 1 else ""
             added = {path: files[path] for path in adds}
