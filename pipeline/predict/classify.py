@@ -25,7 +25,7 @@ from pipeline.tasks import Task
 Array = np.ndarray[Any, Any]
 
 WINDOW_ROWS = 4096
-WINDOW_CHARACTERS = 1 << 24  # whatever their number, so many characters end a window
+WINDOW_CHARACTERS = 1 << 22  # whatever their number, so many characters end a window
 COLUMNS = ("first", "second")
 
 

@@ -72,9 +72,9 @@ BAD_LINES = {
          4: "line 7: not UTF-8 (byte 0xff"},
     ),
     "jsonl": (
-        '{"first": "a", "#2": "b"}\n{"first": "a", "seconds": "b"}\n\n[1]\n{"first": "a",\n'
+        ('{"first": "a", "#2": "b"}\n{"first": "a", "seconds": "b"}\n\n[1]\n{"first": "a",\n'
         '{"first": 3, "second": "b"}\n{"first": null, "second": "b"}\n'
-        '{"first": "\\ud800", "second": "b"}\n{"first": "\xff"}\n{"first": "a", "second": "b"}\n',
+        '{"first": "\\ud800", "second": "b"}\n{"first": "\xff"}\n{"first": "a", "second": "b"}\n'),
         {1: "line 2: no column `second` or `#2`. Did you mean `seconds`?",
          2: "line 4: expected a JSON object, found [1]",
          3: "line 5: not valid JSON (",
