@@ -101,7 +101,7 @@ def windows(rows: Iterable[Row]) -> Iterator[list[Row]]:
     characters = 0
     for row in rows:
         window.append(row)
-        characters += sum(map(len, row.texts))
+        characters += row.characters
         if len(window) == WINDOW_ROWS or characters >= WINDOW_CHARACTERS:
             yield window
             window, characters = [], 0

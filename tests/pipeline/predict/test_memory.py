@@ -15,7 +15,7 @@ from tests.support.students import save_student
 
 ROOT = Path(__file__).parents[3]
 ROWS = 2000  # several windows, as the texts are long
-TEXT = "x" * 6000  # one unknown word; 120 MB in ten times the rows
+KEPT = "x" * 6000  # 120 MB in ten times the rows
 SLACK_MB = 40  # of the allocator
 
 # run by a fresh interpreter, whose only child is the command
@@ -27,7 +27,7 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
 
 
 def peak_mb(folder: Path, source: Path, out: Path) -> float:
-    arguments = [str(folder), str(source), "--out", str(out), "--quiet", "--batch-size", "256"]
+    arguments = [str(folder), str(source), "--out", str(out), "--quiet", "--keep", "kept"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     found = subprocess.run(
         [sys.executable, "-c", MEASURE, *arguments],
@@ -37,12 +37,13 @@ def peak_mb(folder: Path, source: Path, out: Path) -> float:
 
 
 def write(path: Path, rows: int) -> Path:
-    texts = [f"w{n % 60} {TEXT}" for n in range(rows)]
+    texts, kept = [f"w{n % 60}" for n in range(rows)], [f"{n} {KEPT}" for n in range(rows)]
     if path.suffix == ".parquet":
-        table = pa.table({"text": texts})
+        table = pa.table({"text": texts, "kept": kept})
         pq.write_table(table, path, use_dictionary=False, row_group_size=rows, compression="none")
     else:
-        path.write_text("text\n" + "\n".join(texts) + "\n")
+        lines = (f"{text},{more}\n" for text, more in zip(texts, kept, strict=True))
+        path.write_text("text,kept\n" + "".join(lines))
     return path
 
 

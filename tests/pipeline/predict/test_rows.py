@@ -50,7 +50,7 @@ def test_every_format_gives_the_rows_that_preparing_data_reads(kind: str, tmp_pa
     content = WRITERS[kind](ROWS)
     found = read(content, kind)
     assert found == [
-        Row(place, (row["first"], row["second"]), (row["id"],)) for place, row in enumerate(ROWS)
+        Row(n, (str(row["first"]), str(row["second"])), (row["id"],)) for n, row in enumerate(ROWS)
     ]
     (tmp_path / f"x.{kind}").write_bytes(content)
     raw = READERS[f".{kind}"](tmp_path / f"x.{kind}", PAIR.wanted())
