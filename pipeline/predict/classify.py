@@ -25,7 +25,7 @@ from pipeline.tasks import Task
 Array = np.ndarray[Any, Any]
 
 WINDOW_ROWS = 4096
-WINDOW_CHARACTERS = 1 << 24  # whatever their number, so many characters end a window
+WINDOW_CHARACTERS = 1 << 22  # whatever their number, so many characters end a window
 COLUMNS = ("first", "second")
 
 
@@ -101,7 +101,7 @@ def windows(rows: Iterable[Row]) -> Iterator[list[Row]]:
     characters = 0
     for row in rows:
         window.append(row)
-        characters += sum(map(len, row.texts))
+        characters += row.characters
         if len(window) == WINDOW_ROWS or characters >= WINDOW_CHARACTERS:
             yield window
             window, characters = [], 0

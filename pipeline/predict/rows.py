@@ -29,6 +29,12 @@ class Row:
     kept: tuple[Any, ...]
     """Values of the columns that go into the output."""
 
+    @property
+    def characters(self) -> int:
+        """Of all texts that it holds."""
+        values = (*self.texts, *self.kept)
+        return sum(len(value) for value in values if isinstance(value, str))
+
 
 @dataclass(frozen=True)
 class Bad:

@@ -16,7 +16,7 @@ from pipeline.errors import DataError, OutputExistsError
 from pipeline.files import atomic_file
 from pipeline.predict.layout import Column
 
-ROW_GROUP = 1 << 16  # rows
+ROW_GROUP_BYTES = 1 << 24  # in memory
 
 
 class Writer(Protocol):
@@ -132,7 +132,7 @@ def _parquet_writer(file: BinaryIO, names: Sequence[str], types: Sequence[Any]) 
             for each, column in zip(schema, columns, strict=True)
         ]
         waiting.append(pa.record_batch(arrays, schema=schema))
-        if sum(batch.num_rows for batch in waiting) >= ROW_GROUP:
+        if sum(batch.nbytes for batch in waiting) >= ROW_GROUP_BYTES:
             flush()
 
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:

@@ -85,7 +85,7 @@ def test_a_model_that_gives_no_numbers_is_refused(tmp_path: Path) -> None:
 def test_windows_are_bounded_in_rows_and_in_characters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(classify, "WINDOW_ROWS", 4)
     monkeypatch.setattr(classify, "WINDOW_CHARACTERS", 100)
-    rows = [Row(n, ("x" * (60 if n < 3 else 1),), ()) for n in range(10)]
+    rows = [Row(n, ("x",), ("x" * (60 if n < 3 else 1), 5)) for n in range(10)]
     found = list(windows(rows))
     assert [len(window) for window in found] == [2, 4, 4]
     assert [row for window in found for row in window] == rows

@@ -14,9 +14,9 @@ import pytest
 from tests.support.students import save_student
 
 ROOT = Path(__file__).parents[3]
-ROWS = 5000  # more than a window
-TEXT = "w1 " * 400  # 60 MB in ten times the rows, several times that as Python objects or tokens
-SLACK_MB = 30  # of the allocator
+ROWS = 2000  # several windows, as the texts are long
+KEPT = "x" * 6000  # 120 MB in ten times the rows
+SLACK_MB = 40  # of the allocator
 
 # run by a fresh interpreter, whose only child is the command
 MEASURE = """
@@ -27,7 +27,7 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
 
 
 def peak_mb(folder: Path, source: Path, out: Path) -> float:
-    arguments = [str(folder), str(source), "--out", str(out), "--quiet", "--device", "cpu"]
+    arguments = [str(folder), str(source), "--out", str(out), "--quiet", "--keep", "kept"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     found = subprocess.run(
         [sys.executable, "-c", MEASURE, *arguments],
@@ -37,12 +37,13 @@ def peak_mb(folder: Path, source: Path, out: Path) -> float:
 
 
 def write(path: Path, rows: int) -> Path:
-    texts = [f"w{n % 60} {TEXT}" for n in range(rows)]
+    texts, kept = [f"w{n % 60}" for n in range(rows)], [f"{n} {KEPT}" for n in range(rows)]
     if path.suffix == ".parquet":
-        table = pa.table({"text": texts})
+        table = pa.table({"text": texts, "kept": kept})
         pq.write_table(table, path, use_dictionary=False, row_group_size=rows, compression="none")
     else:
-        path.write_text("text\n" + "\n".join(texts) + "\n")
+        lines = (f"{text},{more}\n" for text, more in zip(texts, kept, strict=True))
+        path.write_text("text,kept\n" + "".join(lines))
     return path
 
 

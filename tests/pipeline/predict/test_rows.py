@@ -50,7 +50,7 @@ def test_every_format_gives_the_rows_that_preparing_data_reads(kind: str, tmp_pa
     content = WRITERS[kind](ROWS)
     found = read(content, kind)
     assert found == [
-        Row(place, (row["first"], row["second"]), (row["id"],)) for place, row in enumerate(ROWS)
+        Row(n, (str(row["first"]), str(row["second"])), (row["id"],)) for n, row in enumerate(ROWS)
     ]
     (tmp_path / f"x.{kind}").write_bytes(content)
     raw = READERS[f".{kind}"](tmp_path / f"x.{kind}", PAIR.wanted())
@@ -72,9 +72,9 @@ BAD_LINES = {
          4: "line 7: not UTF-8 (byte 0xff"},
     ),
     "jsonl": (
-        '{"first": "a", "#2": "b"}\n{"first": "a", "seconds": "b"}\n\n[1]\n{"first": "a",\n'
+        ('{"first": "a", "#2": "b"}\n{"first": "a", "seconds": "b"}\n\n[1]\n{"first": "a",\n'
         '{"first": 3, "second": "b"}\n{"first": null, "second": "b"}\n'
-        '{"first": "\\ud800", "second": "b"}\n{"first": "\xff"}\n{"first": "a", "second": "b"}\n',
+        '{"first": "\\ud800", "second": "b"}\n{"first": "\xff"}\n{"first": "a", "second": "b"}\n'),
         {1: "line 2: no column `second` or `#2`. Did you mean `seconds`?",
          2: "line 4: expected a JSON object, found [1]",
          3: "line 5: not valid JSON (",

@@ -60,7 +60,7 @@ def test_tsv_is_written_without_quotes_and_refuses_what_would_need_them() -> Non
 def test_parquet_keeps_types_nulls_and_every_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sink, "ROW_GROUP", 700)
+    monkeypatch.setattr(sink, "ROW_GROUP_BYTES", 12_000)
     types = [pa.int64(), pa.string(), pa.float32()]
     with open_file(tmp_path / "a.parquet", "parquet", NAMES, types) as write:
         for _ in range(3):
