@@ -12,7 +12,7 @@ from pipeline.export.convert import OPSET, to_int8, to_onnx
 from pipeline.export.libraries import onnx_versions, require_onnx
 from pipeline.export.measured import measured, rows_to_check
 from pipeline.export.record import FILES, FORMAT, RECORD
-from pipeline.export.tokens import max_length_of, save_tokenizer
+from pipeline.export.tokens import save_tokenizer
 from pipeline.files import building, read_json, write_atomic, write_json
 from pipeline.inputs import input_names
 from pipeline.locks import locked
@@ -20,6 +20,7 @@ from pipeline.machine import processor
 from pipeline.models import identify_model, load_classifier, load_tokenizer
 from pipeline.progress import Tick, silent
 from pipeline.sizes import sizes_of
+from pipeline.trained import record_of, trained_length
 
 
 def export_student(
@@ -51,7 +52,7 @@ def export_student(
     require_onnx()
     model, tokenizer = load_classifier(str(student)), load_tokenizer(str(student))
     names = input_names(model, tokenizer)
-    max_length = max_length_of(student, model.config)
+    max_length = trained_length(record_of(student), model.config)
     splits = rows_to_check(student, model, tokenizer, names, max_length, cache)
     identity = _identity(model, tokenizer, max_length, int8=int8, cache=cache)
     if not must_build(out, RECORD, {"identity": identity}, overwrite=overwrite):

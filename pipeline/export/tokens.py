@@ -5,19 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline.files import read_json
-from pipeline.models import DEFAULT_MAX_LENGTH, TEACHER_RECORD, positions_of
-
-RECORDS = ("run.json", TEACHER_RECORD)
-
-
-def max_length_of(folder: Path, config: Any) -> int:
-    """Tokens that a classifier was trained with, by its record; else 128, or what it can read."""
-    for name in RECORDS:
-        if (folder / name).is_file() and (found := read_json(folder / name).get("max_length")):
-            return int(found)
-    return min(DEFAULT_MAX_LENGTH, positions_of(config) or DEFAULT_MAX_LENGTH)
-
 
 def save_tokenizer(tokenizer: Any, max_length: int, folder: Path) -> None:
     """Save a tokenizer whose own file cuts and pads, as training did.

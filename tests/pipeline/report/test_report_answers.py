@@ -119,7 +119,13 @@ def test_agreement_by_sets_of_rows(built: tuple[str, str]) -> None:
         learnt = set(np.flatnonzero(logits.argmax(-1) == LABELS))
         same = np.flatnonzero(logits.argmax(-1) == taught)
         either = known | learnt
-        sets: list[Any] = [same, known & learnt, known - learnt, learnt - known, set(range(ROWS)) - either]
+        sets: list[Any] = [
+            same,
+            known & learnt,
+            known - learnt,
+            learnt - known,
+            set(range(ROWS)) - either,
+        ]
         for column, rows in zip(expected, sets, strict=True):
             column.append(len(rows) / ROWS)
         said, told = (torch.from_numpy(x).double().log_softmax(-1) for x in (logits, teacher()))
