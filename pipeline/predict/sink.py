@@ -16,7 +16,7 @@ from pipeline.errors import DataError, OutputExistsError
 from pipeline.files import atomic_file
 from pipeline.predict.layout import Column
 
-ROW_GROUP_BYTES = 1 << 24  # in memory
+ROW_GROUP_BYTES = 1 << 22  # in memory
 
 
 class Writer(Protocol):
