@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean
+from statistics import median
 from typing import Any
 
 from benchmarks.results.choices import Candidate, Decision
@@ -37,7 +37,7 @@ def _cells(row: Row, metrics: Sequence[str], teacher: Row) -> list[str]:
         row.name,
         *(with_seeds(row.score(metric)) for metric in metrics),
         EMPTY if row is teacher else _kept(row, teacher),
-        seconds(fmean(run.seconds for run in row.runs)),
+        seconds(median(run.seconds for run in row.runs)),
         _size(row),
         _training_rows(row),
     ]

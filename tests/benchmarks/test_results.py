@@ -80,7 +80,8 @@ def test_runs_with_settings_that_were_chosen_earlier_are_no_seeds(
 
 def test_the_table_by_hand(plan: Plan, tmp_path: Path) -> None:
     runs = [
-        student("kd", f1, seed, seconds=60.0 + seed) for seed, f1 in enumerate((0.6, 0.63, 0.66))
+        student("kd", f1, seed, seconds=(60.0, 61.0, 900.0)[seed])
+        for seed, f1 in enumerate((0.6, 0.63, 0.66))
     ]
     wide = FACTS | {"train_rows": 1100, "labelled_rows": 40, "block_passes": 6}
     found = findings(
