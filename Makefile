@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo test soak lint types format bench results bench-large clean
+.PHONY: demo test soak lint types format bench results bench-large docs clean
 
 demo: $(VENV)/installed  ## teacher, cache, students and report on the built-in task, offline
 	HF_HUB_OFFLINE=1 dvc repro
@@ -29,8 +29,8 @@ format: $(VENV)/installed
 	ruff check --fix .
 	ruff format .
 
-bench: $(VENV)/installed  ## stage two against plain fine-tuning: seconds per step and peak memory
-	python -m benchmarks.stage_two
+bench: $(VENV)/installed  ## the benchmark suite, and docs/benchmarks.md made of it
+	python -m benchmarks --device cpu --out docs/benchmarks/cpu.json
 
 # for example: make results GLUE=../glue INIT=path/to/encoder
 results: $(VENV)/installed  ## docs/results.md; with GLUE and INIT also the runs that are missing
@@ -38,6 +38,10 @@ results: $(VENV)/installed  ## docs/results.md; with GLUE and INIT also the runs
 
 bench-large: $(VENV)/installed  ## peak memory of building, verifying and reading a cache of 2 GB
 	python -m benchmarks.large_cache
+
+docs: $(VENV)/installed  ## the documentation site, in site/
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	@echo "Open site/index.html, or run: mkdocs serve"
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
@@ -47,5 +51,5 @@ clean:
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,s3]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs,s3]'
 	touch $@

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.lengths import all_lengths, rows_of
 from pipeline.batches import Rows, training_batches
 from pipeline.fit_student import objective_of
 from pipeline.params import StudentParams
@@ -27,21 +28,6 @@ from pipeline.targets import CachedTargets
 from pipeline.terms import DistillationTerms
 
 TEACHER_LAYERS, HIDDEN, VOCABULARY, BATCH, ROWS = 12, 768, 30522, 32, 2490
-# tokens of RTE's training pairs in bert-base-uncased's vocabulary, cut at 128: 0, 5, 10, 20, ... %
-QUANTILES = (13, 29, 33, 40, 45, 50, 56, 62, 72, 103, 128, 128, 128)
-SHARES = (0, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 100)
-
-
-def rte_like_rows() -> Rows:
-    """As many rows as RTE has, of its lengths, with random tokens."""
-    draw = np.random.default_rng(0)
-    lengths = np.interp(draw.uniform(0, 100, ROWS), SHARES, QUANTILES).astype(np.int64)
-    starts = np.concatenate([[0], lengths.cumsum()])
-    tokens = draw.integers(1000, VOCABULARY, starts[-1])
-    return Rows(
-        ids_T=torch.from_numpy(tokens), types_T=None, starts_N1=torch.from_numpy(starts),
-        labels_N=torch.from_numpy(draw.integers(0, 2, ROWS)), pad_id=0,
-    )  # fmt: skip
 
 
 def median_seconds(work: Callable[[], Any], times: int) -> float:
@@ -103,7 +89,7 @@ def main() -> None:
     parser.add_argument("--depths", type=int, nargs="+", default=[3, 6])
     parser.add_argument("--steps", type=int, default=6)
     given = parser.parse_args()
-    rows = rte_like_rows()
+    rows = rows_of(all_lengths("rte"), VOCABULARY)
     print(f"{torch.get_num_threads()} threads; {TEACHER_LAYERS} x {HIDDEN} teacher, batch {BATCH}")
     print("student layers   ms/step   EMD ms   of which transport   share of the step")
     for depth in given.depths:

@@ -1,0 +1,245 @@
+"""docs/benchmarks.md, made of the JSON files in docs/benchmarks/: python -m benchmarks.page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.contenders import WAYS
+from benchmarks.memory import CONTENDERS
+from benchmarks.shares import PIECES, TEACHER
+from benchmarks.summary import ratio
+from benchmarks.targets import TARGETS, Parts, memory_ratio
+from pipeline.files import read_json
+
+DOCS = Path(__file__).parent.parent / "docs"
+FOLDER, PAGE = DOCS / "benchmarks", DOCS / "benchmarks.md"
+CLOCKS = {"perf_counter": "wall time", "process_time": "processor time"}
+TASKS = {"rte": "RTE", "mrpc": "MRPC", "sst2": "SST-2", "cola": "CoLA"}
+
+HEAD = Path(__file__).with_name("page_head.md").read_text("utf-8")
+
+
+def page_text(results: dict[str, dict[str, Any]]) -> str:
+    """The page.
+
+    Args:
+        results: what a run of the suite wrote, by the file's name.
+    """
+    runs = [_run_text(name, result) for name, result in sorted(results.items())]
+    return "\n".join([HEAD, *runs])
+
+
+def write_page() -> None:
+    """Make the page from all files."""
+    results = {path.stem: read_json(path) for path in sorted(FOLDER.glob("*.json"))}
+    PAGE.write_text(page_text(results), "utf-8")
+
+
+def _run_text(name: str, result: dict[str, Any]) -> str:
+    parts = found_in(result)
+    sections = [f"## {name}", _facts(result), _targets(parts)]
+    for part, make in SECTIONS.items():
+        if part in parts:
+            sections.append(make(parts[part]))
+        elif part in result["parts"]:
+            sections.append(f"### {part}\n\nNot measured: {result['parts'][part]['missing']}.")
+    return "\n\n".join(sections) + "\n"
+
+
+def found_in(result: dict[str, Any]) -> Parts:
+    """What the parts of a run found; those that could not run left out."""
+    return {name: part["found"] for name, part in result["parts"].items() if "found" in part}
+
+
+def _facts(result: dict[str, Any]) -> str:
+    machine, load = result["machine"], result["load"]
+    minutes = sum(part["seconds"] for part in result["parts"].values()) / 60
+    note = ""
+    if result["precision"] == "float32":
+        note = " This processor multiplies no bfloat16, so all steps are in float32."
+    return (
+        f"`{result['command']}`\n\n"
+        f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads; steps on "
+        f"{machine['device']}. Python {machine['python']}, torch {machine['torch']}, transformers "
+        f"{machine['transformers']}. {minutes:.0f} minutes; load average (1, 5, 15 minutes) "
+        f"{_loads(load['before'])} before and {_loads(load['after'])} after.{note}"
+    )
+
+
+def _loads(loads: Sequence[float]) -> str:
+    return ", ".join(f"{each:.2f}" for each in loads)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """A Markdown table; the first `left` columns are texts, the others numbers."""
+    rule = ["---"] * left + ["---:"] * (len(head) - left)
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
+
+
+def _targets(parts: Parts) -> str:
+    rows = []
+    for target in TARGETS:
+        value = target.of(parts)
+        sign = "≥" if target.at_least else "≤"
+        limit = f"{sign} {target.shown(target.limit)}"
+        if value is None:
+            rows.append([target.text, limit, "not measured", ""])
+        else:
+            verdict = "reached" if target.reached(value) else "**not reached**"
+            rows.append([target.text, limit, target.shown(value), verdict])
+    return "### Targets\n\n" + table(["", "target", "measured", ""], rows)
+
+
+def _milliseconds(measured: dict[str, Any]) -> list[str]:
+    low, median, high = (1000 * measured[key] for key in ("q1", "median", "q3"))
+    return [f"{median:,.1f}", f"{low:,.1f} - {high:,.1f}", str(measured["count"])]
+
+
+def _times(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _steps(cases: list[dict[str, Any]]) -> str:
+    return "### Steps\n\n" + "\n\n".join(_case(case) for case in cases)
+
+
+def _case(case: dict[str, Any]) -> str:
+    found, rows = case["contenders"], []
+    for name in (each for each in WAYS if each in found):  # a file's keys are sorted
+        text, measured = WAYS[name].text, found[name]
+        if "missing" in measured:
+            rows.append([text, measured["missing"], "", "", "", "", ""])
+            continue
+        own = found.get(name.replace("live", "cache"), {}) if "live" in name else {}
+        base = own or found["cache-skip"]
+        ratios = [
+            ratio(measured, found["finetune"]), ratio(measured, base), ratio(measured, base, "sum")
+        ]  # fmt: skip
+        rows.append([text, *_milliseconds(measured), *map(_times, ratios)])
+    head = ["", "ms a step", "q1 - q3", "steps", "/ fine-tuning", "/ from the cache", "of sums"]
+    return (
+        f"{TASKS[case['task']]}, {case['teacher']} of {case['teacher_layers']} layers to "
+        f"{case['student_layers']}, batch {case['batch_size']} ({case['tokens_a_step']:,.0f} "
+        f"tokens a step), {case['precision']}, {CLOCKS[case['clock']]}; load {case['load']:.2f}."
+        "\n\n" + table(head, rows)
+    )
+
+
+def _shares(found: list[dict[str, Any]]) -> str:
+    names = (*PIECES, TEACHER)
+    head = ["", *(f"{TASKS[each['task']]}, ms" for each in found),
+            *(f"{TASKS[each['task']]}, share" for each in found)]  # fmt: skip
+    rows = [
+        [name, *(f"{1000 * each['pieces'][name]['median']:,.1f}" for each in found),
+         *(f"{each['shares'][name]:.1%}" for each in found)]
+        for name in names
+    ]  # fmt: skip
+    first = found[0]
+    return (
+        f"### Where a step's time goes\n\n{first['teacher']} of {first['teacher_layers']} layers "
+        f"to {first['student_layers']}, batch {first['batch_size']}, skip from the cache, the "
+        'pieces of the loop timed apart: medians, and shares of the sum of all steps. "encoder" '
+        'is with pooler and head; "optimizer" with schedule and zeroing. The teacher\'s forward '
+        "pass, no part of a step from the cache, is what a live teacher adds.\n\n"
+        + table(head, rows)
+    )
+
+
+def _padding(found: list[dict[str, Any]]) -> str:
+    keys = ("stage_one", "stage_two", "random", "padded_to_128")
+    head = ["", "rows", "mean length", "stage one", "stage two", "random batches", "all to 128"]
+    rows = [
+        [TASKS[each["task"]], f"{each['rows']:,}", f"{each['mean_length']:.1f}",
+         *(f"{each[key]:.1%}" for key in keys)]
+        for each in found
+    ]  # fmt: skip
+    return "### Share of padding among tokens\n\n" + table(head, rows)
+
+
+def _memory(found: dict[str, Any]) -> str:
+    contenders, mega = found["contenders"], 2**20
+    rows = [
+        [WAYS[name].text, f"{each['peak'] / mega:,.0f}",
+         ", ".join(f"{peak / mega:,.0f}" for peak in each["peaks"]),
+         f"{each['cached'] / mega:.1f}", _times(memory_ratio(each, contenders["finetune"]))]
+        for name, each in ((name, contenders[name]) for name in CONTENDERS)
+    ]  # fmt: skip
+    head = ["", "peak MB", "of each process", "cached MB", "(peak - cached) / fine-tuning"]
+    return (
+        f"### Peak memory\n\nA process for each; {TASKS[found['task']]}, bert-base shapes, "
+        f"{found['teacher_layers']} → {found['student_layers']}, batch {found['batch_size']}, "
+        f"{found['precision']}.\n\n" + table(head, rows)
+    )
+
+
+BUILDS = {
+    "bare": "bare teacher forward, all rows", "build": "whole build",
+    "bare-train": "bare teacher forward, training rows",
+    "build-train": "the build's pass over the training rows, written",
+}  # fmt: skip
+
+
+def _build(found: dict[str, Any]) -> str:
+    contenders = found["contenders"]
+    rows = []
+    for name, text in BUILDS.items():
+        each, base = contenders[name], contenders["bare-train" if "train" in name else "bare"]
+        spread = f"{each['q1']:.2f} - {each['q3']:.2f}"
+        numbers = [f"{each['median']:.2f}", spread, str(each["count"])]
+        rows.append([text, *numbers, _times(ratio(each, base))])
+    head = ["", "seconds", "q1 - q3", "times", "/ bare"]
+    count = sum(found["rows"].values())
+    return (
+        f"### Building a cache\n\n{count:,} rows of {TASKS[found['task']]}'s lengths, teacher of "
+        f"{found['teacher']}, float32. A whole build also loads the teacher, reads and tokenizes "
+        "the rows, runs 64 rows of each split again to state its error, and checks and publishes "
+        f"the cache; those rows alone are {128 / count:.1%} of the rows here.\n\n"
+        + table(head, rows)
+    )
+
+
+def _loading(found: dict[str, Any]) -> str:
+    rows = [
+        [name, *_milliseconds(each), f"{each['bytes'] / 2**20:.1f}"]
+        for name, each in sorted(found["contenders"].items())
+    ]
+    head = ["", "ms", "q1 - q3", "times", "MB of [CLS]"]
+    return (
+        f"### Loading a cache\n\n{found['rows']:,} rows, 12 layers of {found['hidden']}, "
+        "float16, in the system's page cache: open, read the logits and the layers that a student "
+        "needs, check their digests.\n\n" + table(head, rows)
+    )
+
+
+def _sweep(found: dict[str, Any]) -> str:
+    rows = [
+        [f"{found['students']} times `pkd-student fit`", f"{found['fits']:.0f}", "1"],
+        ["one `pkd-student sweep`", f"{found['sweep']:.0f}",
+         _times(found["sweep"] / found["fits"])],
+    ]  # fmt: skip
+    return (
+        f"### A grid of students\n\n{found['students']} students ({found['student']}), "
+        f"{found['rows']['train']:,} rows, {found['epochs']} epochs; the sweep runs between the "
+        "two halves of the single commands, and has a worker for each core.\n\n"
+        + table(["", "seconds", ""], rows)
+    )
+
+
+def _startup(found: dict[str, Any]) -> str:
+    rows = [
+        [f"`{name}`", *_milliseconds(each), f"{1000 * each['processor']:,.0f}"]
+        for name, each in found["contenders"].items()
+    ]
+    head = ["", "ms", "q1 - q3", "times", "ms of processor time"]
+    return "### Start-up\n\n" + table(head, rows)
+
+
+SECTIONS: dict[str, Callable[[Any], str]] = {
+    "steps": _steps, "shares": _shares, "padding": _padding, "memory": _memory, "build": _build,
+    "loading": _loading, "sweep": _sweep, "startup": _startup,
+}  # fmt: skip
+
+if __name__ == "__main__":
+    write_page()

@@ -1,0 +1,37 @@
+"""The parts of the suite, in the order in which they run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from benchmarks.setting import Setting
+
+# module and function: what one part needs is not imported for another
+PARTS = {
+    "padding": "benchmarks.padding:measure_padding",
+    "startup": "benchmarks.startup:measure_startup",
+    "loading": "benchmarks.build:measure_loading",
+    "steps": "benchmarks.steps:measure_steps",
+    "shares": "benchmarks.shares:measure_shares",
+    "memory": "benchmarks.memory:measure_memory",
+    "build": "benchmarks.build:measure_build",
+    "sweep": "benchmarks.sweep:measure_sweep",
+}
+OURS = ("benchmarks", "pipeline", "stages")
+
+
+def run_part(name: str, setting: Setting) -> dict[str, Any]:
+    """What a part found and its seconds; or `missing`, where a library is not installed."""
+    module, _, function = PARTS[name].partition(":")
+    start = time.monotonic()
+    try:
+        measure: Callable[[Setting], Any] = getattr(import_module(module), function)
+        found = {"found": measure(setting)}
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] in OURS:
+            raise
+        found = {"missing": f"{error.name} is not installed"}
+    return found | {"seconds": round(time.monotonic() - start, 1)}

@@ -1,0 +1,77 @@
+"""A grid of students: one `pkd-student sweep` against a `pkd-student fit` for each."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import load_average
+from benchmarks.setting import Setting
+from benchmarks.shapes import TINY, Shape
+from benchmarks.world import World, make_world
+
+ROOT = Path(__file__).parent.parent
+SMALL = Shape(name="BERT", layers=6, hidden=64, heads=4, vocabulary=2000)
+LENGTHS = "rte"
+
+
+def measure_sweep(setting: Setting) -> dict[str, Any]:
+    """Seconds of both; the sweep runs between the two halves of the single commands."""
+    points, rows, epochs = _size(setting)
+    setting.tell(f"{len(points)} students of {rows['train']} rows, one by one and in a sweep")
+    teacher = TINY if setting.quick else SMALL
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        world = make_world(root / "world", LENGTHS, rows, teacher, teacher)
+        world.build(root / "c.zarr", setting.device)
+        common = _options(world, root / "c.zarr", epochs, setting)
+        half = len(points) // 2
+        fits = [_fit(root, common, *point) for point in points[:half]]
+        swept = _sweep(root, common, points)
+        fits += [_fit(root, common, *point) for point in points[half:]]
+    return {
+        "students": len(points), "rows": rows, "epochs": epochs, "student": teacher.cut(3).text,
+        "fits": sum(fits), "sweep": swept, "load": load_average()[0],
+    }  # fmt: skip
+
+
+def _size(setting: Setting) -> tuple[list[tuple[int, int]], dict[str, int], int]:
+    if setting.quick:
+        return [(5, 10), (10, 10)], {"train": 40, "dev": 20}, 1
+    rows = {"train": 1000, "dev": 277}
+    return list(product((5, 10, 20), (10, 50, 100, 500))), rows, 1
+
+
+def _options(world: World, cache: Path, epochs: int, setting: Setting) -> list[str]:
+    return [
+        "--cache", str(cache), "--init", str(world.encoder), "--strategy", "skip",
+        "--student-layers", "3", "--epochs", str(epochs), "--device", setting.device.type,
+    ]  # fmt: skip
+
+
+def _fit(root: Path, common: list[str], temperature: int, beta: int) -> float:
+    out = str(root / f"fit-{temperature}-{beta}")
+    more = ["--temperature", str(temperature), "--beta", str(beta), "--out", out]
+    return _seconds(root, ["fit", *common, *more])
+
+
+def _sweep(root: Path, common: list[str], points: list[tuple[int, int]]) -> float:
+    sides = (sorted({point[side] for point in points}) for side in (0, 1))
+    temperatures, betas = (",".join(map(str, side)) for side in sides)
+    sets = ["--set", f"temperature={temperatures}", "--set", f"beta={betas}"]
+    return _seconds(root, ["sweep", *common, *sets])
+
+
+def _seconds(root: Path, words: list[str]) -> float:
+    """Of a command, from its start to its end."""
+    command = [sys.executable, "-m", "stages.student", *words]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    start = time.perf_counter()
+    subprocess.run(command, cwd=root, env=environment, capture_output=True, check=True)
+    return time.perf_counter() - start

@@ -1,0 +1,136 @@
+"""What the suite is to show, as ratios within one run, and what a run found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.summary import ratio
+
+Parts = dict[str, Any]
+"""What every part found, by name; a part that did not run is absent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A ratio and its limit."""
+
+    text: str
+    limit: float
+    at_least: bool = False
+    """Else at most."""
+    of: Callable[[Parts], float | None]
+    share: bool = False
+    """Written in %."""
+
+    def reached(self, value: float) -> bool:
+        """Whether a ratio is within the limit."""
+        return value >= self.limit if self.at_least else value <= self.limit
+
+    def shown(self, value: float) -> str:
+        """A value or the limit, for people."""
+        return f"{value:.1%}" if self.share else f"{value:.3g}"
+
+
+def case_of(parts: Parts, task: str, teacher_layers: int, student_layers: int) -> Any:
+    """The contenders of a case of steps, or None."""
+    wanted = (task, teacher_layers, student_layers)
+    for case in parts.get("steps", []):
+        if (case["task"], case["teacher_layers"], case["student_layers"]) == wanted:
+            return case["contenders"]
+    return None
+
+
+def steps(
+    one: str, other: str, task: str, teacher: int, student: int
+) -> Callable[[Parts], float | None]:
+    """Median step of one contender over that of another."""
+
+    def of(parts: Parts) -> float | None:
+        found = case_of(parts, task, teacher, student) or {}
+        return ratio(found.get(one), found.get(other))
+
+    return of
+
+
+def against_float32(parts: Parts) -> float | None:
+    """The 2019 way over the cache in float32, which on a processor is the run's own precision."""
+    found = case_of(parts, "sst2", 12, 3) or {}
+    return ratio(found.get("2019"), found.get("cache-skip-float32", found.get("cache-skip")))
+
+
+def against_bfloat16(parts: Parts) -> float | None:
+    """The 2019 way over the cache in bf16; None where the run was in float32."""
+    found = case_of(parts, "sst2", 12, 3) or {}
+    in_float32 = "cache-skip-float32" not in found
+    return None if in_float32 else ratio(found.get("2019"), found.get("cache-skip"))
+
+
+def built(parts: Parts) -> float | None:
+    """Whole build over the bare teacher."""
+    found = parts.get("build", {}).get("contenders", {})
+    return ratio(found.get("build"), found.get("bare"))
+
+
+def memory(parts: Parts) -> float | None:
+    """Peak from the cache, cached layers apart, over that of plain fine-tuning."""
+    found = parts.get("memory", {}).get("contenders")
+    return found and memory_ratio(found["cache-skip"], found["finetune"])
+
+
+def memory_ratio(one: dict[str, Any], floor: dict[str, Any]) -> float:
+    """Of smallest peaks, without the bytes of the cached layers."""
+    return float(one["peak"] - one["cached"]) / float(floor["peak"])
+
+
+def padding(stage: str) -> Callable[[Parts], float | None]:
+    """The largest share of padding among the tasks."""
+    return lambda parts: max((each[stage] for each in parts.get("padding", [])), default=None)
+
+
+def swept(parts: Parts) -> float | None:
+    """One sweep over as many fits."""
+    found = parts.get("sweep")
+    return found and float(found["sweep"]) / float(found["fits"])
+
+
+def starts(info: bool) -> Callable[[Parts], float | None]:
+    """Median seconds of `pkd-cache info`, or of the slowest --help."""
+
+    def of(parts: Parts) -> float | None:
+        found = parts.get("startup", {}).get("contenders", {})
+        medians = [each["median"] for name, each in found.items() if ("info CACHE" in name) == info]
+        return max(medians, default=None)
+
+    return of
+
+
+TARGETS = (
+    Target(text="fit from the cache (skip) / plain fine-tuning, same batches, 12 → 3, RTE",
+           limit=1.03, of=steps("cache-skip", "finetune", "rte", 12, 3)),
+    Target(text="live teacher / from the cache (skip), 12 → 3, RTE (arithmetic limit 2.33)",
+           limit=2.15, at_least=True, of=steps("live-skip", "cache-skip", "rte", 12, 3)),
+    Target(text="live teacher / from the cache (kd), 24 large → 6 base, RTE (limit 3.37)",
+           limit=3.1, at_least=True, of=steps("live-kd", "cache-kd", "rte", 24, 6)),
+    Target(text="live teacher / from the cache (skip with projection), 24 large → 6 base, RTE",
+           limit=3.1, at_least=True, of=steps("live-skip", "cache-skip", "rte", 24, 6)),
+    Target(text="TextBrewer / from the cache, same batches, 12 → 3, RTE",
+           limit=2.15, at_least=True, of=steps("textbrewer", "cache-skip", "rte", 12, 3)),
+    Target(text="TextBrewer as in its examples / from the cache, 12 → 3, SST-2",
+           limit=3, at_least=True, of=steps("textbrewer-random", "cache-skip", "sst2", 12, 3)),
+    Target(text="the 2019 way / from the cache in float32, 12 → 3, SST-2",
+           limit=6, at_least=True, of=against_float32),
+    Target(text="the 2019 way / from the cache in bf16, 12 → 3, SST-2",
+           limit=12, at_least=True, of=against_bfloat16),
+    Target(text="cache build / bare teacher forward, same batches", limit=1.05, of=built),
+    Target(text="peak memory from the cache / plain fine-tuning, cached layers apart",
+           limit=1.02, of=memory),
+    Target(text="padding among stage one's tokens, the worst of the four tasks",
+           limit=0.02, share=True, of=padding("stage_one")),
+    Target(text="padding among stage two's tokens, the worst of the four tasks",
+           limit=0.1, share=True, of=padding("stage_two")),
+    Target(text="12 students in one sweep / 12 `pkd-student fit`", limit=0.9, of=swept),
+    Target(text="seconds of `pkd-cache info` of a local cache", limit=0.3, of=starts(info=True)),
+    Target(text="seconds of `--help`, the slowest command", limit=0.2, of=starts(info=False)),
+)  # fmt: skip

@@ -1,0 +1,107 @@
+"""pytest tests/benchmarks/test_suite_page.py - targets by hand, and the page of benchmarks."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from benchmarks.page import FOLDER, PAGE, page_text
+from benchmarks.summary import ratio, summary
+from benchmarks.targets import TARGETS, Parts
+from pipeline.files import read_json
+
+
+def case(task: str, teacher: int, student: int, **medians: float) -> dict[str, Any]:
+    """Made-up steps; all of a contender's steps take as long."""
+    return {
+        "task": task, "teacher": "bert-base", "teacher_layers": teacher, "student_layers": student,
+        "batch_size": 16, "precision": "float32", "tokens_a_step": 1000.0, "load": 1.0,
+        "clock": "perf_counter",
+        "contenders": {n.replace("_", "-"): summary([s] * 3) for n, s in medians.items()},
+    }  # fmt: skip
+
+
+PARTS: Parts = {
+    "steps": [
+        case("rte", 12, 3, finetune=1.0, cache_skip=1.02, live_skip=2.55, textbrewer=2.04),
+        case("rte", 24, 6, finetune=1.0, cache_kd=1.0, cache_skip=1.25, live_kd=3.0, live_skip=5.0),
+        case("sst2", 12, 3, finetune=1.0, cache_skip=0.5, textbrewer_random=2.0)
+        | {"contenders": {"finetune": summary([1.0]), "cache-skip": summary([0.5]),
+                          "textbrewer-random": summary([2.0]), "2019": summary([3.5])}},
+    ],
+    "build": {"contenders": {"bare": summary([10.0]), "build": summary([10.4])}},
+    "memory": {"contenders": {
+        "finetune": {"peak": 1000, "cached": 0}, "cache-skip": {"peak": 1100, "cached": 90}}},
+    "padding": [{"task": "rte", "stage_one": 0.01, "stage_two": 0.05},
+                {"task": "sst2", "stage_one": 0.03, "stage_two": 0.02}],
+    "sweep": {"sweep": 45.0, "fits": 60.0},
+    "startup": {"contenders": {
+        "pkd-cache info CACHE": summary([0.25]), "pkd-data --help": summary([0.1]),
+        "pkd-cache --help": summary([0.21])}},
+}  # fmt: skip
+
+
+def test_a_summary_by_hand() -> None:
+    found = summary([4.0, 1.0, 2.0, 3.0, 10.0])
+    assert found == {"median": 3.0, "q1": 2.0, "q3": 4.0, "sum": 20.0, "count": 5}
+    assert ratio(summary([6.0, 6.0]), found) == 2.0
+    assert ratio(summary([6.0, 6.0]), found, "sum") == pytest.approx(0.6)
+    assert ratio({"missing": "not installed"}, found) is None
+    assert ratio(found, None) is None
+
+
+def test_targets_are_ratios_of_medians() -> None:
+    values = [target.of(PARTS) for target in TARGETS]
+    expected = [1.02, 2.5, 3.0, 4.0, 2.0, 4.0, 7.0, None, 1.04, 1.01, 0.03, 0.05, 0.75, 0.25, 0.21]
+    assert values == [None if each is None else pytest.approx(each) for each in expected]
+    reached = [t.reached(v) for t, v in zip(TARGETS, values, strict=True) if v is not None]
+    assert reached == [
+        True, True, False, True, False, True, True, True, True, False, True, True, True, False,
+    ]  # fmt: skip
+
+
+def test_the_2019_way_is_held_against_both_precisions_on_a_gpu() -> None:
+    found = case("sst2", 12, 3, finetune=1.0)
+    found["contenders"] |= {
+        "2019": summary([6.0]), "cache-skip": summary([0.5]), "cache-skip-float32": summary([1.5])
+    }  # fmt: skip
+    in_float32, in_bfloat16 = (t.of({"steps": [found]}) for t in TARGETS[6:8])
+    assert (in_float32, in_bfloat16) == (4.0, 12.0)
+
+
+def test_what_did_not_run_is_not_measured() -> None:
+    assert [target.of({}) for target in TARGETS] == [None] * len(TARGETS)
+
+
+def committed() -> dict[str, dict[str, Any]]:
+    return {path.stem: read_json(path) for path in sorted(FOLDER.glob("*.json"))}
+
+
+def test_the_page_is_what_its_runs_say() -> None:
+    assert PAGE.read_text("utf-8") == page_text(committed()), (
+        "docs/benchmarks.md is not what docs/benchmarks/*.json say: run `python -m benchmarks.page`"
+    )
+
+
+def test_the_page_names_no_machine() -> None:
+    for text in (PAGE.read_text("utf-8"), *(p.read_text("utf-8") for p in FOLDER.iterdir())):
+        assert not re.search(r"/(?:home|root|work|tmp|opt|usr)/", text)
+
+
+def test_the_committed_runs_are_whole() -> None:
+    for name, result in committed().items():
+        assert not result["quick"], name
+        assert set(result["load"]) == {"before", "after"}
+
+
+def test_the_page_says_what_was_reached() -> None:
+    result = committed()["cpu"]
+    text = page_text(
+        {"cpu": result | {"parts": {"sweep": {"missing": "zarr is not installed", "seconds": 0.1}}}}
+    )
+    assert "Not measured: zarr is not installed." in text
+    rows = [line for line in page_text({"cpu": result}).splitlines() if " ≥ " in line]
+    assert rows
+    assert all(re.search(r"reached|not measured", row) for row in rows)
