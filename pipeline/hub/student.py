@@ -88,10 +88,11 @@ def _own_card(student: Path, record: dict[str, Any]) -> str:
 
 
 def _files(student: Path) -> dict[str, LocalFile]:
-    """Everything in the folder that is not hidden."""
+    """Everything in the folder that is not hidden; no data, which is for the report here."""
     found = {}
     for path in sorted(student.rglob("*")):
         name = path.relative_to(student)
-        if path.is_file() and not any(part.startswith(".") for part in name.parts):
+        hidden = any(part.startswith(".") for part in name.parts)
+        if path.is_file() and not hidden and path.suffix != ".parquet":
             found[name.as_posix()] = local_file(path)
     return found
