@@ -115,6 +115,18 @@ class Rows:
         return inputs
 
 
+def spread_rows(total: int, wanted: int) -> Tensor:
+    """(N,) int64: `wanted` different rows, evenly spaced over `total`; all when there are fewer."""
+    kept = min(total, wanted)
+    return torch.arange(kept) * total // max(kept, 1)
+
+
+def batches_of(rows: Rows, rows_N: Tensor, batch_size: int) -> list[dict[str, Tensor]]:
+    """Model inputs of the chosen rows, in their order, each batch padded to its longest row."""
+    lengths_N = rows.lengths_N
+    return [rows.batch(rows_B, int(lengths_N[rows_B].max())) for rows_B in rows_N.split(batch_size)]
+
+
 def labels_of(table: Any) -> np.ndarray[Any, Any]:
     """(rows,) labels of an Arrow table: int64 with -100, or float32 with NaN, where unlabelled."""
     import pyarrow as pa

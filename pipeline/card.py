@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.tasks import GLUE_NAMES
+
+GLUE = "nyu-mll/glue"
+METRIC_IDS = {"matthews": "matthews_correlation", "pearson": "pearsonr", "spearman": "spearmanr"}
+
 
 def student_card(record: dict[str, Any]) -> str:
     """Markdown with a YAML head, from a student's `run.json` record."""
     layers, teacher = record["student_layers"], record["teacher"]
-    base = record["init"]["hub_id"]
     return "\n".join(
         [
             "---",
-            "library_name: transformers",
-            "pipeline_tag: text-classification",
-            *([f"base_model: {base}"] if base else []),
-            f"tags: [pkd, knowledge-distillation, {record['task']}]",
+            card_data(record).to_yaml(),
             "---",
             "",
             f"# {record['name']}",
@@ -58,6 +59,36 @@ def student_card(record: dict[str, Any]) -> str:
             "```",
             "",
         ]
+    )
+
+
+def card_data(record: dict[str, Any]) -> Any:
+    """The YAML head as `huggingface_hub.ModelCardData`: base model, data, metrics, results."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    task = record["task"]
+    data = {"dataset_type": GLUE, "dataset_config": task} if task in GLUE_NAMES else {}
+    results = [
+        EvalResult(
+            task_type="text-classification",
+            dataset_name=f"GLUE {task}" if data else task,
+            dataset_split=split,
+            metric_type=METRIC_IDS.get(metric, metric),
+            metric_value=value,
+            **({"dataset_type": task} | data),
+        )
+        for split, of_split in record["scores"].items()
+        for metric, value in of_split.items()
+    ]
+    return ModelCardData(
+        library_name="transformers",
+        pipeline_tag="text-classification",
+        base_model=record["init"]["hub_id"],
+        datasets=[GLUE] if data else None,
+        metrics=sorted({result.metric_type for result in results}) or None,
+        tags=["pkd", "knowledge-distillation", task],
+        model_name=record["name"] if results else None,
+        eval_results=results or None,
     )
 
 

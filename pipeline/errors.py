@@ -22,6 +22,10 @@ class ModelError(PipelineError):
     """A model or tokenizer that is missing or does not fit."""
 
 
+class ExportError(PipelineError):
+    """A model that cannot be exported, or whose export does not compute what the model computes."""
+
+
 class TeacherRefusedError(PipelineError):
     """A teacher that would give useless targets: at chance, or with permuted labels."""
 
@@ -36,6 +40,10 @@ class CacheCorruptError(CacheError):
 
 class CacheMismatchError(CacheError):
     """A sound cache that does not fit what is asked of it."""
+
+
+class HubError(PipelineError):
+    """The Hugging Face Hub refuses, or does not answer."""
 
 
 class BusyError(PipelineError):

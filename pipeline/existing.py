@@ -12,7 +12,7 @@ from pipeline.files import read_json
 
 DIFFERENCES_SHOWN = 3
 LONGEST_VALUE_SHOWN = 40  # characters
-OFF = (None, False, 0, "", "none", [], {})
+OFF: tuple[Any, ...] = (None, False, 0, "", "none", [], {})
 """Values of parameters that ask for nothing; records from before such a one came do not name it."""
 
 

@@ -30,10 +30,12 @@ from pipeline.store.reader import TeacherCache
 from pipeline.strategies import AUTO, make_strategy, source_digest
 from pipeline.strategies.base import Shapes, Strategy
 from pipeline.student_init import Start, build_student, settle_start
+from pipeline.student_logits import save_validation_logits
 from pipeline.targets import Targets, controlled, load_targets
 from pipeline.tasks import Task
 from pipeline.teachers import other_logits, several_teachers
 from pipeline.terms import DistillationTerms
+from pipeline.tracking import require_trackers
 from pipeline.training import StepLog
 from pipeline.workers import Workers, join_workers
 
@@ -164,6 +166,7 @@ def fit_student(
     Raises:
         CacheError and its kin, ParamsError, ModelError, OutputExistsError, TrainingError.
     """
+    require_trackers(params.report_to)
     cache = cache_path if isinstance(cache_path, TeacherCache) else TeacherCache.open(cache_path)
     cache.require_complete()
     on_cache(cache)
@@ -195,6 +198,7 @@ def fit_student(
         lesson = make_lesson(cache, params, rows, splits)
         on_lesson(lesson)
         before = partial(_pretrained, model, recipe, lesson, params, on_pretrain_step, workers)
+    ids = {name: cache.examples(name)["example_id"].to_pylist() for name in splits}
     session = Session(
         out=out,
         record_name=RUN_RECORD,
@@ -212,6 +216,7 @@ def fit_student(
         | {"probes": choice.to_dict() if choice else None}
         | {"other_teachers": [each.manifest.teacher["name"] for each in more]},
         before=before,
+        more_files=partial(save_validation_logits, model, splits, ids, params.eval_batch_size),
         card=student_card,
         workers=workers,
     )

@@ -40,6 +40,7 @@ from pipeline.runs import finished_record, identifying
 from pipeline.session import Session, run_session
 from pipeline.tasks import Task
 from pipeline.teacher_check import output_order, require_outputs
+from pipeline.tracking import require_trackers
 from pipeline.training import StepLog, Terms, has_checkpoint, train
 from pipeline.workers import join_workers
 
@@ -78,6 +79,7 @@ def fit_teacher(
             "No encoder to start from: pass --init MODEL (a hub id or a folder), or set "
             "teacher.init in params.yaml."
         )
+    require_trackers(params.report_to)
     task, workers = prepared.task, join_workers()
     device = workers.device(params.device)
     if params.folds and workers.count > 1:

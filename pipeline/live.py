@@ -1,17 +1,21 @@
-"""Step and epoch figures of a run, logged with DVCLive into the run's folder."""
+"""Step and epoch figures of a run, logged with DVCLive into its folder, and told to trackers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import TrainingError
+from pipeline.tracking import tell_trackers
 from pipeline.training import StepLog
 
 FOLDER = "dvclive"
+
+Teller = Callable[[int, dict[str, float]], None]
+"""(step, figures by name)"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,18 +27,22 @@ class Logbook:
 
 
 @contextmanager
-def logbook(folder: Path, *, resume_at: int | None) -> Iterator[Logbook]:
+def logbook(
+    folder: Path, *, resume_at: int | None, trackers: Sequence[Any] = ()
+) -> Iterator[Logbook]:
     """Open `folder/dvclive`: losses, shares, learning rate, rows/s by step; scores by epoch.
 
     Args:
         folder: the run's.
         resume_at: the checkpoint's step; what was logged after it will be logged again.
+        trackers: accelerate's, started; they get the same figures at the same steps.
     """
     if resume_at is not None:
         _forget_after(folder / FOLDER, resume_at)
 
     with _opened(folder / FOLDER, resume=resume_at is not None) as live:
-        yield Logbook(on_step=_step_logger(live), on_epoch=_epoch_logger(live))
+        teller = _teller(live, trackers)
+        yield Logbook(on_step=_step_logger(teller), on_epoch=_epoch_logger(teller))
 
 
 @contextmanager
@@ -71,34 +79,43 @@ def shares(losses: dict[str, float]) -> dict[str, float]:
     return {k: v / total for k, v in losses.items() if k != "total"} if total else {}
 
 
-def _step_logger(live: Any) -> Callable[[StepLog], None]:
+def _teller(live: Any, trackers: Sequence[Any]) -> Teller:
+    def tell(step: int, figures: dict[str, float]) -> None:
+        live.step = step
+        for name, value in figures.items():
+            live.log_metric(name, value)
+        live.make_summary()
+        tell_trackers(trackers, step, figures)
+
+    return tell
+
+
+def _step_logger(tell: Teller) -> Callable[[StepLog], None]:
     import time
 
     before: list[tuple[float, int]] = []
 
     def log(entry: StepLog) -> None:
         now = time.monotonic()
-        live.step = entry.step
-        for name, value in entry.losses.items():
-            live.log_metric(f"train/loss/{name}", value)
-        for name, value in shares(entry.losses).items():
-            live.log_metric(f"train/share/{name}", value)
-        live.log_metric("train/learning_rate", entry.learning_rate)
+        figures = {f"train/loss/{name}": value for name, value in entry.losses.items()}
+        figures |= {f"train/share/{name}": value for name, value in shares(entry.losses).items()}
+        figures["train/learning_rate"] = entry.learning_rate
         if before:
             then, rows = before[-1]
-            live.log_metric("train/rows_per_second", (entry.rows - rows) / max(now - then, 1e-9))
+            figures["train/rows_per_second"] = (entry.rows - rows) / max(now - then, 1e-9)
         before.append((now, entry.rows))
-        live.make_summary()
+        tell(entry.step, figures)
 
     return log
 
 
-def _epoch_logger(live: Any) -> Callable[[dict[str, Any]], None]:
+def _epoch_logger(tell: Teller) -> Callable[[dict[str, Any]], None]:
     def log(record: dict[str, Any]) -> None:
-        live.step = record["step"]
-        for split, scores in record["scores"].items():
-            for name, value in scores.items():
-                live.log_metric(f"eval/{split}/{name}", value)
-        live.make_summary()
+        figures = {
+            f"eval/{split}/{name}": value
+            for split, scores in record["scores"].items()
+            for name, value in scores.items()
+        }
+        tell(record["step"], figures)
 
     return log

@@ -30,13 +30,17 @@ def option(
     help_text: str,
     *,
     choices: tuple[str, ...] = (),
+    many: bool = False,
     above: float | None = None,
     at_least: float | None = None,
     at_most: float | None = None,
 ) -> V:
-    """Declare a parameter: its default, the sentence that documents it, and its range."""
+    """Declare a parameter: its default, the sentence that documents it, and its range.
+
+    With `many` it is text of several `choices`, separated by commas.
+    """
     limits = {"above": above, "at_least": at_least, "at_most": at_most}
-    metadata = {"help": help_text, "choices": choices, "limits": limits}
+    metadata = {"help": help_text, "choices": choices, "many": many, "limits": limits}
     declared: V = field(default=default, metadata=metadata)
     return declared
 
@@ -120,6 +124,13 @@ class FitParams:
         "best",
         "The weights to keep: of the epoch that is best on the validation rows, or of the last.",
         choices=("best", "last"),
+    )
+    report_to: str = option(
+        "none",
+        "Trackers that get the figures too, beside DVCLive: tensorboard, wandb, mlflow; several by "
+        "commas.",
+        choices=("none", "tensorboard", "wandb", "mlflow"),
+        many=True,
     )
 
 
@@ -269,6 +280,9 @@ class ReportParams:
     similarity_rows: int = option(
         512, "Validation rows for the layer similarity; 0 = leave it out.", at_least=0
     )
+    disagreements: int = option(
+        5, "Rows shown as text where students err and the teacher does not; 0 = none.", at_least=0
+    )
     device: str = option("auto", "Where models run: auto, cpu, cuda, cuda:1.")
 
 
@@ -401,7 +415,9 @@ def parse_value(kind: type[Any], key: str, value: object, place: str) -> Any:
     wanted = get_type_hints(kind)[key]
     where = f"--{key.replace('_', '-')}" if place == "flag" else f"{place}.{key}"
     result = _as_type(wanted, value, where)
-    _check_choices(result, declared.metadata["choices"], where)
+    several = isinstance(result, str) and declared.metadata["many"]
+    for each in result.split(",") if several else [result]:
+        _check_choices(each, declared.metadata["choices"], where)
     _check_limits(result, declared.metadata["limits"], where)
     return result
 

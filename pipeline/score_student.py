@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pipeline.batches import Rows
 from pipeline.devices import pick_device
 from pipeline.errors import CacheMismatchError
@@ -15,6 +13,7 @@ from pipeline.files import write_atomic
 from pipeline.fit_student import require_tokenizer
 from pipeline.models import load_classifier, load_tokenizer
 from pipeline.store.reader import TeacherCache
+from pipeline.student_logits import logits_parquet
 from pipeline.tasks import Task
 
 EVAL_BATCH = 128
@@ -42,13 +41,9 @@ def score_student(
     Raises:
         CacheError, ModelError; CacheMismatchError for other labels or another tokenizer.
     """
-    cache = TeacherCache.open(cache_path)
-    task = Task.from_dict(cache.manifest.task)
     device = pick_device(device_name)
     model = load_classifier(str(student)).to(device)
-    _require_same_labels(student, model.config, task, cache_path)
-    if (student / "tokenizer.json").is_file():
-        require_tokenizer(cache.manifest, load_tokenizer(str(student)), str(student))
+    cache, task = open_for(student, model.config, cache_path)
     scores, written = {}, []
     for name in (split,) if split else task.validation_splits:
         examples = cache.examples(name)
@@ -57,8 +52,22 @@ def score_student(
         scores[name] = score_rows(task, logits, rows)
         written.append((name, examples["example_id"].to_pylist(), logits))
     if logits_path:
-        write_atomic(logits_path, _parquet(written))
+        write_atomic(logits_path, logits_parquet(written))
     return scores
+
+
+def open_for(student: Path, config: Any, cache_path: Path | str) -> tuple[TeacherCache, Task]:
+    """Open a cache for a student that is to be scored on it.
+
+    Raises:
+        CacheError; CacheMismatchError for other labels or another tokenizer.
+    """
+    cache = TeacherCache.open(cache_path)
+    task = Task.from_dict(cache.manifest.task)
+    _require_same_labels(student, config, task, cache_path)
+    if (student / "tokenizer.json").is_file():
+        require_tokenizer(cache.manifest, load_tokenizer(str(student)), str(student))
+    return cache, task
 
 
 def _require_same_labels(student: Path, config: Any, task: Task, cache_path: Path | str) -> None:
@@ -69,22 +78,3 @@ def _require_same_labels(student: Path, config: Any, task: Task, cache_path: Pat
             f"{student}: its outputs are {', '.join(found)}; {cache_path} is of task {task.name} "
             f"with {', '.join(task.label_names) or 'a number'}."
         )
-
-
-def _parquet(written: list[tuple[str, list[int], Any]]) -> bytes:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pa.concat_tables(
-        pa.table(
-            {
-                "split": [split] * len(ids),
-                "example_id": pa.array(ids, pa.int64()),
-                "logits": pa.array(torch.from_numpy(logits).tolist(), pa.list_(pa.float32())),
-            }
-        )
-        for split, ids, logits in written
-    )
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    return bytes(sink.getvalue().to_pybytes())

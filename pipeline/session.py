@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from pipeline.params import FitParams
 from pipeline.runs import Run, describe_result, training_run
 from pipeline.sharing import unshared
 from pipeline.tasks import Task
+from pipeline.tracking import TrackedRun, tracked
 from pipeline.training import Progress, StepLog, Terms, checkpoint_step, train, usable_rows
 from pipeline.workers import Workers
 
@@ -88,9 +90,26 @@ def _trained(
 ) -> tuple[dict[str, Any], Progress]:
     """What came before, and the training; the first process keeps the log."""
     resume_at = checkpoint_step(run.state) if run.resumed else None
-    with logbook(run.folder, resume_at=resume_at) if s.workers.leads else no_logbook() as log:
+    with _log_of(s, run, resume_at) if s.workers.leads else no_logbook() as log:
         before = s.before(run.state / BEFORE) if s.before else {}
         return before, _train(s, run, log, on_step)
+
+
+@contextmanager
+def _log_of(s: Session, run: Run, resume_at: int | None) -> Iterator[Logbook]:
+    told = TrackedRun(
+        name=s.out.name,
+        folder=run.folder,
+        state=run.state,
+        settings={"task": s.task.name} | s.described["params"],
+        resume_at=resume_at,
+        on_cpu=s.device.type == "cpu",
+    )
+    with (
+        tracked(s.params.report_to, told) as trackers,
+        logbook(run.folder, resume_at=resume_at, trackers=trackers) as log,
+    ):
+        yield log
 
 
 def _train(s: Session, run: Run, log: Logbook, on_step: Callable[[StepLog], None]) -> Progress:

@@ -123,11 +123,34 @@ def _option_for(each: Any, hint: Any) -> Callable[[F], F]:
     help_text = each.metadata["help"] + default
     if value_type is bool:
         return click.option(f"--{flag}/--no-{flag}", each.name, default=None, help=help_text)
+    if each.metadata["many"]:
+        return _list_option(each, help_text)
     if each.metadata["choices"]:
         choice = click.Choice(each.metadata["choices"])
         return click.option(f"--{flag}", each.name, type=choice, help=help_text)
     return click.option(
         f"--{flag}", each.name, type=value_type, help=help_text, shell_complete=_COMPLETE.get(flag)
+    )
+
+
+def _list_option(each: Any, help_text: str) -> Callable[[F], F]:
+    """An option that is given again, or with commas, for several values."""
+    choices = each.metadata["choices"]
+
+    def joined(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> str | None:
+        values = [value for text in given for value in text.split(",")]
+        for value in values:
+            if value not in choices:
+                raise click.BadParameter(f"{value!r} is not one of {', '.join(choices)}.")
+        return ",".join(values) or None
+
+    return click.option(
+        f"--{each.name.replace('_', '-')}",
+        each.name,
+        multiple=True,
+        callback=joined,
+        help=help_text,
+        shell_complete=lambda *given: _beginning(given[2], choices),
     )
 
 

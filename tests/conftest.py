@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.tiny import World, build_world
+
+if TYPE_CHECKING:
+    from tests.support.exports import Exported
 
 # before anything imports the hub client: no test may wait for a network
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -33,3 +37,11 @@ def outside_of_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Data, encoder, teacher and caches; read-only for tests (copy what you change)."""
     return build_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="session")
+def exported(world: World, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """A student as ONNX, float32 and int8; read-only for tests."""
+    from tests.support.exports import export_bert
+
+    return export_bert(tmp_path_factory.mktemp("exports"), world)

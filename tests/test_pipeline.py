@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.pages import Page
+
 ROOT = Path(__file__).parent.parent
 TINY = {
     "grid": {
@@ -87,3 +89,14 @@ def test_repro_runs_what_changed_and_nothing_else(clone: Path) -> None:
     assert "demo" in dvc(clone, "metrics", "show")
     dvc(clone, "plots", "show")
     assert (clone / "dvc_plots" / "index.html").exists()
+
+
+@pytest.mark.timeout(600)
+def test_the_tutorial_on_the_demo(clone: Path) -> None:
+    here = {"make demo": "dvc repro", ". .venv/bin/activate": "true"}  # nothing to set up
+    params = yaml.safe_load((clone / "params.yaml").read_text())
+    params["student"]["beta"] = 100
+    (clone / "params.yaml").write_text(yaml.safe_dump(params))
+    outputs = dict(Page("tutorials/demo.md", clone, here).walk())
+    (again,) = (text for typed, text in outputs.items() if "beta: 500" in typed)
+    assert set(ran(again)) == {"report", "student@demo-finetune-2-0", "student@demo-skip-2-0"}

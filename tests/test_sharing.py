@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 import yaml
 
 from pipeline.store.manifest import read_manifest
+from tests.support.pages import console, printed, shell
 from tests.support.s3 import local_s3
 from tests.support.tiny import save_encoder, write_rte
 
@@ -57,12 +57,8 @@ class Block:
         role, *remotes = info.split()
         assert role in ROLES, f"who types this?\n{text}"
         assert set(remotes) <= REMOTES, info
-        lines = text.splitlines()
-        commands = lines
-        if language == "console":
-            commands = [line[2:] for line in lines if line.startswith("$ ")]
-        expected = tuple(line for line in lines if language == "console" and line[:2] != "$ ")
-        return cls(role, remotes[0] if remotes else None, "\n".join(commands), expected)
+        commands, expected = console(text) if language == "console" else (text, ())
+        return cls(role, remotes[0] if remotes else None, commands, expected)
 
 
 def blocks(remote: str) -> list[Block]:
@@ -92,37 +88,11 @@ class Walk:
                 self.used.add(written)
                 commands = commands.replace(written, ours)
         output, self.where[block.role] = shell(commands, self.where[block.role])
-        printed = iter(output.splitlines())
-        for line in block.expected:
-            assert any(each.startswith(line) for each in printed), f"no {line!r} in:\n{output}"
+        printed(output, block.expected)
         return output
 
     def manifest(self, role: str) -> bytes:
         return (self.where[role] / "data" / "rte.zarr" / "manifest.json").read_bytes()
-
-
-def shell(commands: str, folder: Path) -> tuple[str, Path]:
-    """What the commands print, and the folder they end in; an error of any fails the test."""
-    done = subprocess.run(
-        ["bash", "-eux", "-o", "pipefail", "-c", f"{commands}\npwd"],
-        cwd=folder, env=environment(), text=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=200,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{commands}\n\n{done.stdout}"
-    return done.stdout, Path(done.stdout.splitlines()[-1])
-
-
-def environment() -> dict[str, str]:
-    """A shell with pkd installed; the endpoint of S3 is only where the page puts it."""
-    variables = {name: value for name, value in os.environ.items() if "ENDPOINT_URL" not in name}
-    who = {"NAME": "test", "EMAIL": "test@example.org"}
-    return variables | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "OMP_NUM_THREADS": "1",
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        **{f"GIT_AUTHOR_{key}": value for key, value in who.items()},
-        **{f"GIT_COMMITTER_{key}": value for key, value in who.items()},
-    }
 
 
 def team_repository(root: Path) -> tuple[Path, Path]:

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from pipeline.data.glue import ALIASES, COLA_HEADER
 from pipeline.errors import ModelError, ParamsError
-from pipeline.files import read_json
 from pipeline.predict.rows import Columns
 from pipeline.tasks import BUILT_IN, GLUE_NAMES, find_task
-
-RECORDS = ("run.json", "teacher.json")
-LENGTH_WITHOUT_RECORD = 128  # tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +48,12 @@ def describe_student(
         ModelError: not found, or no classifier of one label.
         ParamsError: the columns are not known, or of another number than the student reads.
     """
-    from pipeline.models import load_config, positions_of, require_length
+    from pipeline.models import load_config, require_length
+    from pipeline.trained import record_of, trained_length
 
     config = load_config(name)
-    record = read_record(name)
-    unsaid = min(LENGTH_WITHOUT_RECORD, positions_of(config) or LENGTH_WITHOUT_RECORD)
-    length = max_length or record.get("max_length") or unsaid
+    record = record_of(name)
+    length = max_length or trained_length(record, config)
     require_length(length, config, name)
     columns = _columns(name, record, own_tasks, text_columns)
     return Described(
@@ -68,15 +63,6 @@ def describe_student(
         columns=replace(columns, kept=tuple(keep)),
         max_length=length,
     )
-
-
-def read_record(name: str) -> dict[str, Any]:
-    """What `fit` wrote beside the weights; {} for any other model."""
-    for file in RECORDS:
-        path = Path(name).expanduser() / file
-        if path.is_file():
-            return dict(read_json(path))
-    return {}
 
 
 def _labels(config: Any, name: str) -> tuple[str, ...]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pipeline.report.answers.disagreements import Disagreement
+from pipeline.report.answers.types import Answers
 from pipeline.report.cost import Cost
+from pipeline.report.probes import ProbeCurve
 from pipeline.report.records import StudentRun, TeacherOf
 from pipeline.report.similarity import LayerSimilarity
 from pipeline.report.speed import Speed
+from pipeline.report.sweeps import Sweep
 from pipeline.report.tables import Group
 
 SizeKey = tuple[int, int, int]
@@ -41,8 +45,16 @@ class TaskFindings:
     """Where speeds were measured; None when they were not."""
     cost: Cost | None
     similarities: tuple[LayerSimilarity, ...]
+    answers: Answers | None
+    """What each model says of every labelled validation row; None when no student has kept it."""
+    disagreements: tuple[tuple[Group, tuple[Disagreement, ...]], ...]
+    texts: Mapping[int, tuple[str, ...]]
+    """Of the rows in `disagreements`, by their place in the split."""
+    probes: ProbeCurve | None
+    sweeps: tuple[Sweep, ...]
     notes: Mapping[str, Sequence[str]]
-    """What is left out and why, by place: table, similarity, cost."""
+    """What is left out and why, by place: table, similarity, cost, answers, disagreements,
+    sweeps."""
 
     @property
     def runs(self) -> list[StudentRun]:

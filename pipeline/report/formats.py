@@ -10,7 +10,8 @@ KEEP = "\N{NO-BREAK SPACE}"  # a number and its unit stay on one line
 
 def points(value: float) -> str:
     """A score in points with one decimal: 0.6634 is `66.3`."""
-    return f"{100 * value:.1f}".replace("-", MINUS)
+    text = f"{100 * value:.1f}"
+    return "0.0" if text == "-0.0" else text.replace("-", MINUS)
 
 
 def signed_points(value: float) -> str:

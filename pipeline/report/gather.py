@@ -12,13 +12,17 @@ from pipeline.devices import pick_device
 from pipeline.errors import PipelineError
 from pipeline.params import ReportParams
 from pipeline.progress import Tick, silent
+from pipeline.report.answers.examples import Examples, gather_examples
+from pipeline.report.answers.gather import gather_answers
+from pipeline.report.answers.types import Answers
 from pipeline.report.cost import Cost, cost_of
 from pipeline.report.findings import SizeKey, TaskFindings, TeacherRow, size_key
+from pipeline.report.kept import noted_probes, noted_sweeps
 from pipeline.report.records import StudentRun, TeacherRun
 from pipeline.report.similarity import LayerSimilarity, layer_similarity
 from pipeline.report.sources import Notes, OpenSources, Sources
 from pipeline.report.speed import Speed, measure
-from pipeline.report.tables import Group, group_runs
+from pipeline.report.tables import Group, group_runs, readable
 from pipeline.report.tokens import CacheView
 
 LoadedTeacher = tuple[TeacherRun, Any]
@@ -66,6 +70,8 @@ def gather(
     references = _one_run_per_teacher(runs, work.notes)
     loaded = {run.teacher.digest: _teacher(work, run) for run in references}
     speeds, teacher_speeds = _speeds(work, loaded)
+    answered = gather_answers(work.groups, work.opened, work.notes)
+    examples = _examples(work, answered)
     first = work.groups[0].runs[0]
     return TaskFindings(
         task=task,
@@ -80,6 +86,11 @@ def gather(
         device=work.device.type if speeds else None,
         cost=_cost(work, runs),
         similarities=_similarities(work),
+        answers=answered[0] if answered else None,
+        disagreements=examples.groups,
+        texts=examples.texts,
+        probes=noted_probes(sources.metrics, task, runs, work.notes),
+        sweeps=noted_sweeps(sources.metrics, task, work.notes),
         notes=work.notes.by_place(),
     )
 
@@ -153,6 +164,14 @@ def _cost(work: _Work, runs: Sequence[StudentRun]) -> Cost | None:
     if found is None:
         work.notes.add("cost", "Left out: none of these students asked a teacher for anything.")
     return found
+
+
+def _examples(work: _Work, answered: tuple[Answers, CacheView] | None) -> Examples:
+    """Worst disagreements of the groups that pictures show."""
+    if answered is None or answered[0].is_regression:
+        return Examples()
+    shown = readable([each.group for each in answered[0].groups])
+    return gather_examples(*answered, shown, work.params.disagreements, work.notes)
 
 
 def _similarities(work: _Work) -> tuple[LayerSimilarity, ...]:

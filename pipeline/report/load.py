@@ -66,7 +66,7 @@ def load_teacher(folder: Path) -> TeacherRun:
 
 def load_cache_build(path: Path) -> CacheBuild:
     """Read a cache's metrics; raises DataError that says what is wrong, without a path."""
-    record = _json(path)
+    record = read_record(path)
     return CacheBuild(
         seconds=number(record, "seconds"),
         train_pass_seconds=_whole_pass(record),
@@ -108,6 +108,7 @@ def parse_student(record: Mapping[str, Any], folder: Path) -> StudentRun:
         size_bytes=count(record, "size_bytes"),
         seconds=number(record, "seconds") + _pretraining_seconds(record.get("pretrain")),
         device=text(record, "device"),
+        record=record,
     )
 
 
@@ -165,7 +166,7 @@ def _epoch(record: Any) -> Epoch:
 
 
 def _record(path: Path, kind: str) -> Mapping[str, Any]:
-    record = _json(path)
+    record = read_record(path)
     if record.get("kind") != kind:
         raise DataError(f"{path.name} is of kind {record.get('kind')!r}, not `{kind}`")
     if record.get("format") != FORMAT:
@@ -175,7 +176,8 @@ def _record(path: Path, kind: str) -> Mapping[str, Any]:
     return record
 
 
-def _json(path: Path) -> Mapping[str, Any]:
+def read_record(path: Path) -> Mapping[str, Any]:
+    """Read a JSON record; raises DataError that says what is wrong, without a path."""
     if not path.is_file():
         raise DataError(f"no {path.name}")
     try:

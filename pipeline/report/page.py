@@ -7,27 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.report import formats, summary
-from pipeline.report.figures.curves import TERM_NAMES, Value, curve_of, draw_curves
-from pipeline.report.figures.heat import draw_similarity, shared_range
-from pipeline.report.figures.savings import draw_savings
 from pipeline.report.figures.scores import draw_score_by_size, draw_scores
 from pipeline.report.findings import TaskFindings
 from pipeline.report.palette import Style, styles_for
-from pipeline.report.records import Epoch, Skipped
-from pipeline.report.rows import Row, columns, cost_lines, rows
-from pipeline.report.tables import Group
-
-CURVES_AT_MOST = 12  # in one panel
-
-
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """One panel."""
-
-    slug: str
-    label: str
-    """What it shows, for those who do not see it."""
-    svg: str
+from pipeline.report.records import Skipped
+from pipeline.report.rows import columns, rows
+from pipeline.report.section import Picture, Section, Table
+from pipeline.report.sections.breakdown import agreement_section, breakdown_section
+from pipeline.report.sections.calibration import calibration_section
+from pipeline.report.sections.cost import cost_section
+from pipeline.report.sections.disagreements import disagreement_section
+from pipeline.report.sections.layers import layer_section, probe_section
+from pipeline.report.sections.runs import runs_section
+from pipeline.report.sections.sweeps import sweep_sections
+from pipeline.report.sections.trade_off import trade_off_section
+from pipeline.report.sections.training import training_sections
+from pipeline.report.tables import readable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,28 +31,16 @@ class TaskPage:
 
     name: str
     slug: str
-    metric: str
     sentences: tuple[str, ...]
-    columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    table: Table
     table_notes: tuple[str, ...]
     scores: tuple[Picture, ...]
-    curves: tuple[tuple[str, tuple[Picture, ...]], ...]
-    """Heading (the depth) and its panels."""
-    similarities: tuple[Picture, ...]
-    similarity_text: str
-    similarity_notes: tuple[str, ...]
-    savings: Picture | None
-    cost_lines: tuple[tuple[str, str], ...]
-    """What, and how long."""
-    cost_notes: tuple[str, ...]
+    sections: tuple[Section, ...]
 
     @property
     def pictures(self) -> list[Picture]:
         """All panels, in order."""
-        curves = [picture for _, panels in self.curves for picture in panels]
-        saved = [self.savings] if self.savings else []
-        return [*self.scores, *curves, *self.similarities, *saved]
+        return [*self.scores, *(each for part in self.sections for each in part.pictures)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,20 +84,30 @@ def _task(found: TaskFindings, slug: str, styles: Mapping[str, Style]) -> TaskPa
     return TaskPage(
         name=found.task,
         slug=slug,
-        metric=found.metric,
         sentences=tuple(summary.task_sentences(found)),
-        columns=tuple(columns(found)),
-        rows=tuple(rows(found)),
+        table=Table(columns=tuple(columns(found)), rows=tuple(rows(found))),
         table_notes=tuple(found.notes.get("table", ())),
         scores=tuple(_score_pictures(found, slug, styles)),
-        curves=tuple(_curve_pictures(found, slug, styles)),
-        similarities=tuple(_similarity_pictures(found, slug)),
-        similarity_text=_similarity_text(found),
-        similarity_notes=tuple(found.notes.get("similarity", ())),
-        savings=_savings_picture(found, slug),
-        cost_lines=tuple(cost_lines(found)),
-        cost_notes=tuple(found.notes.get("cost", ())),
+        sections=tuple(_sections(found, slug, styles)),
     )
+
+
+def _sections(found: TaskFindings, slug: str, styles: Mapping[str, Style]) -> list[Section]:
+    """In the order of a reader's questions: which one, how come, where it errs, the bill."""
+    parts = [
+        trade_off_section(found, slug, styles),
+        *training_sections(found, slug, styles),
+        layer_section(found, slug),
+        probe_section(found, slug),
+        breakdown_section(found, slug),
+        agreement_section(found, slug),
+        calibration_section(found, slug, styles),
+        disagreement_section(found, slug),
+        *sweep_sections(found, slug),
+        cost_section(found, slug),
+        runs_section(found, slug),
+    ]
+    return [part for part in parts if part]
 
 
 def _score_pictures(found: TaskFindings, slug: str, styles: Mapping[str, Style]) -> list[Picture]:
@@ -130,94 +123,3 @@ def _score_pictures(found: TaskFindings, slug: str, styles: Mapping[str, Style])
         label = f"{found.task}: score against parameters"
         pictures.append(Picture(slug=f"{slug}-size", label=label, svg=lines))
     return pictures
-
-
-def _curve_pictures(
-    found: TaskFindings, slug: str, styles: Mapping[str, Style]
-) -> list[tuple[str, tuple[Picture, ...]]]:
-    depths = sorted({group.depth for group in found.groups})
-    sections = []
-    for depth in depths:
-        groups = [group for group in found.groups if group.depth == depth]
-        shown = readable(groups)
-        panels = _panels(found, shown, f"{slug}-{depth}", styles)
-        chosen = "" if len(shown) == len(groups) else ", the best row of each strategy"
-        if panels:
-            sections.append((f"{formats.counted(depth, 'layer')}{chosen}", tuple(panels)))
-    return sections
-
-
-def readable(groups: Sequence[Group]) -> list[Group]:
-    """The groups for one panel: all, or the best of each strategy and depth when too many."""
-    if len({group.label for group in groups}) <= CURVES_AT_MOST:
-        return list(groups)
-    best: dict[tuple[int, str], Group] = {}
-    for group in groups:
-        cell = (group.depth, group.strategy)
-        if cell not in best or group.score.mean > best[cell].score.mean:
-            best[cell] = group
-    return list(best.values())
-
-
-def _panels(
-    found: TaskFindings, groups: Sequence[Group], slug: str, styles: Mapping[str, Style]
-) -> list[Picture]:
-    """Validation score, then each loss term that any of the groups has."""
-
-    def score(epoch: Epoch) -> float | None:
-        return epoch.scores.get(found.split, {}).get(found.metric)
-
-    teacher = found.teacher_score
-    reference = None if teacher is None else (teacher, "teacher")
-    panels = []
-    curves = [curve for group in groups if (curve := curve_of(group, score))]
-    if curves:
-        heading = f"Validation {found.metric}, ×100"
-        svg = draw_curves(
-            curves, styles, heading=heading, slug=f"{slug}-score", scale=100, reference=reference
-        )
-        panels.append(Picture(slug=f"{slug}-score", label=f"{found.task}: {heading}", svg=svg))
-    for term, name in TERM_NAMES.items():
-        curves = [c for group in groups if (c := curve_of(group, _loss(term)))]
-        if curves:
-            svg = draw_curves(curves, styles, heading=name, slug=f"{slug}-{term}")
-            panels.append(Picture(slug=f"{slug}-{term}", label=f"{found.task}: {name}", svg=svg))
-    return panels
-
-
-def _loss(term: str) -> Value:
-    return lambda epoch: epoch.losses.get(term)
-
-
-def _similarity_pictures(found: TaskFindings, slug: str) -> list[Picture]:
-    if not found.similarities:
-        return []
-    limits = shared_range(found.similarities)
-    return [
-        Picture(
-            slug=f"{slug}-layers-{index}",
-            label=f"{found.task}: layer similarity of {each.run.name}",
-            svg=draw_similarity(each, limits, slug=f"{slug}-layers-{index}"),
-        )
-        for index, each in enumerate(found.similarities, start=1)
-    ]
-
-
-def _similarity_text(found: TaskFindings) -> str:
-    if not found.similarities:
-        return ""
-    rows = found.similarities[0].rows
-    return (
-        "Mean cosine similarity of [CLS] between student and teacher layers, on "
-        f"{rows:,} rows of {found.split}; one student per strategy, its lowest seed. Outlined: the "
-        "pairs that the strategy matched. PKD trains on the squared distance of the normalised "
-        "vectors, which is 2 − 2 · cosine."
-    )
-
-
-def _savings_picture(found: TaskFindings, slug: str) -> Picture | None:
-    if found.cost is None:
-        return None
-    label = f"{found.task}: teacher time with and without the cache"
-    svg = draw_savings(found.cost, slug=f"{slug}-savings")
-    return Picture(slug=f"{slug}-savings", label=label, svg=svg)

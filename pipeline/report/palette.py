@@ -50,6 +50,7 @@ STYLES = {
     "rail": Style(Ink("rail", "#2b2670", "#cfcdff"), "<"),
     "alp": Style(Ink("alp", "#0b4652", "#b4f0f8"), ">"),
 }
+TEACHER_STYLE = Style(TEXT, "*")
 SPARE = (
     Style(Ink("spare-1", "#7d4b2e", "#d8a585"), "h"),
     Style(Ink("spare-2", "#547800", "#b1d55a"), "p"),

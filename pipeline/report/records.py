@@ -66,6 +66,8 @@ class StudentRun:
     seconds: float
     """Training time, that of a pretraining included."""
     device: str
+    record: Mapping[str, Any]
+    """All of it, as it was read."""
 
     @property
     def score(self) -> float:

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pipeline.report import formats
 from pipeline.report.findings import TaskFindings, TeacherRow
-from pipeline.report.records import StudentRun
+from pipeline.report.section import Row
 from pipeline.report.speed import Speed
 from pipeline.report.tables import Group
 
 UNKNOWN = "–"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One line of a table; the first cell names it."""
-
-    cells: tuple[str, ...]
-    is_teacher: bool = False
-    starts_depth: bool = False
 
 
 def _others(found: TaskFindings) -> list[tuple[str, str]]:
@@ -72,7 +61,7 @@ def _cells(found: TaskFindings, group: Group) -> tuple[str, ...]:
     first = group.runs[0]
     return (
         group.label,
-        str(group.depth) if first.block_passes == group.depth else _with_passes(first),
+        layers_cell(group),
         formats.mean_std(group.score),
         str(group.score.n),
         UNKNOWN if group.kept is None else formats.percent_fine(group.kept),
@@ -83,8 +72,14 @@ def _cells(found: TaskFindings, group: Group) -> tuple[str, ...]:
     )
 
 
-def _with_passes(run: StudentRun) -> str:
-    return f"{run.depth} ({run.block_passes} passes)"
+def layers_cell(group: Group) -> str:
+    """`3`, or `3 (6 passes)` where layers are shared."""
+    run = group.runs[0]
+    return (
+        str(run.depth)
+        if run.block_passes == run.depth
+        else f"{run.depth} ({run.block_passes} passes)"
+    )
 
 
 def _speed_cells(found: TaskFindings, speed: Speed | None) -> list[str]:

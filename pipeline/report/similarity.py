@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.batches import batches_of, spread_rows
 from pipeline.errors import CacheMismatchError
 from pipeline.models import cls_states
 from pipeline.report.records import StudentRun
-from pipeline.report.tokens import CacheView, batches_of, spread_rows
+from pipeline.report.tokens import CacheView
 
 BATCH_SIZE = 64
 

@@ -6,17 +6,17 @@ median measures the neighbours.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from pipeline.batches import Rows
+from pipeline.batches import Rows, batches_of, spread_rows
 from pipeline.progress import Tick, silent
-from pipeline.report.tokens import batches_of, spread_rows
+from pipeline.timing import Rounds, seconds_of, take_turns
 
 BATCH_SIZE = 32
 SINGLE_ROWS = 16  # rows that are also run one by one
@@ -77,38 +77,16 @@ def _rounds(
     models: Mapping[Name, Any], work: Mapping[int, Batches], device: torch.device, tick: Tick
 ) -> dict[tuple[Name, int], list[float]]:
     """Seconds of every (model, batch size), one entry per round."""
-    timed: dict[tuple[Name, int], list[float]] = {(n, size): [] for n in models for size in work}
-    for model in models.values():
-        for batches in work.values():
-            _seconds(model.to(device), batches[:1], device)
-    start = time.perf_counter()
-    for done in range(1, MAX_ROUNDS + 1):
-        for name, model in models.items():
-            for size, batches in work.items():
-                timed[name, size].append(_seconds(model, batches, device))
-        spent = time.perf_counter() - start
-        ended = done == MAX_ROUNDS or (
-            done >= MIN_ROUNDS and spent > SECONDS_PER_MODEL * len(models)
-        )
-        tick("inference speed", done, done if ended else MAX_ROUNDS)
-        if ended:
-            break
-    return timed
+    passes: dict[tuple[Name, int], Callable[[], float]] = {}
+    for name, model in models.items():
+        model.to(device)
+        for size, batches in work.items():
+            seconds_of(partial(_run, model, batches[:1]), device)
+            passes[name, size] = partial(seconds_of, partial(_run, model, batches), device)
+    rounds = Rounds(least=MIN_ROUNDS, most=MAX_ROUNDS, seconds=SECONDS_PER_MODEL * len(models))
+    return take_turns(passes, rounds, "inference speed", tick)
 
 
-def _seconds(model: Any, batches: Batches, device: torch.device) -> float:
-    """Wall time of one pass."""
-    with torch.inference_mode():
-        _synchronize(device)
-        start = time.perf_counter()
-        for batch in batches:
-            model(**batch)
-        _synchronize(device)
-    return time.perf_counter() - start
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
+def _run(model: Any, batches: Batches) -> None:
+    for batch in batches:
+        model(**batch)

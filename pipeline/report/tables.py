@@ -15,6 +15,7 @@ from pipeline.report.records import StudentRun
 STRATEGY_ORDER = (
     "finetune", "kd", "skip", "last", "auto", "reverse", "all-to-one", "emd", "rail", "alp",
 )  # fmt: skip
+AT_MOST = 12  # groups in one panel
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,18 @@ def strategy_rank(strategy: str) -> tuple[int, str]:
     """Sort key: known strategies in the order of the methods, then others by name."""
     known = strategy in STRATEGY_ORDER
     return (STRATEGY_ORDER.index(strategy) if known else len(STRATEGY_ORDER), strategy)
+
+
+def readable(groups: Sequence[Group]) -> list[Group]:
+    """The groups for one panel: all, or the best of each strategy and depth when too many."""
+    if len({group.label for group in groups}) <= AT_MOST:
+        return list(groups)
+    best: dict[tuple[int, str], Group] = {}
+    for group in groups:
+        cell = (group.depth, group.strategy)
+        if cell not in best or group.score.mean > best[cell].score.mean:
+            best[cell] = group
+    return list(best.values())
 
 
 def _variants(runs: Sequence[StudentRun]) -> list[Group]:

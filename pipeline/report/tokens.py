@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ class CacheView:
     layers: tuple[int, ...]
     hidden_size: int
     pad_id: int
+    tokenizer_digest: str
+    rows_key: tuple[str, str]
+    """Teacher and split: what two caches share when their rows and logits are the same."""
 
     def require_for(self, run: StudentRun) -> None:
         """Raise CacheMismatchError when the student learned from another cache."""
@@ -39,8 +43,18 @@ class CacheView:
 
     def rows(self) -> Rows:
         """All validation rows."""
+        return Rows.from_examples(self.examples, self.pad_id)
+
+    @cached_property
+    def examples(self) -> Any:
+        """`pyarrow.Table` of the validation rows."""
         with self._no_paths():
-            return Rows.from_examples(self.cache.examples(self.split), self.pad_id)
+            return self.cache.examples(self.split)
+
+    def teacher_logits(self) -> np.ndarray[Any, Any]:
+        """(N, K) float32 of all validation rows."""
+        with self._no_paths():
+            return np.asarray(self.cache.logits(self.split))
 
     def teacher_cls(self, rows_N: Tensor) -> Tensor:
         """(N, layers, hidden) float32 [CLS] vectors of the chosen validation rows."""
@@ -71,16 +85,6 @@ def open_cache(path: Path, split: str) -> CacheView:
         layers=tuple(manifest.layers),
         hidden_size=manifest.hidden_size,
         pad_id=manifest.tokenizer["pad_id"],
+        tokenizer_digest=manifest.tokenizer["digest"],
+        rows_key=(manifest.teacher["digest"], manifest.splits[split].digest),
     )
-
-
-def spread_rows(total: int, wanted: int) -> Tensor:
-    """(N,) int64: `wanted` different rows, evenly spaced over `total`; all when there are fewer."""
-    kept = min(total, wanted)
-    return torch.arange(kept) * total // max(kept, 1)
-
-
-def batches_of(rows: Rows, rows_N: Tensor, batch_size: int) -> list[dict[str, Tensor]]:
-    """Model inputs of the chosen rows, in their order, each batch padded to its longest row."""
-    lengths_N = rows.lengths_N
-    return [rows.batch(rows_B, int(lengths_N[rows_B].max())) for rows_B in rows_N.split(batch_size)]

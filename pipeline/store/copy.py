@@ -21,6 +21,7 @@ from pipeline.files import publish, write_atomic
 from pipeline.locks import locked
 from pipeline.progress import Tick, silent
 from pipeline.store.format import MANIFEST
+from pipeline.store.hub import HubPlace
 from pipeline.store.manifest import Manifest, read_manifest
 from pipeline.store.occupant import FILE_OF_A_CACHE, holds
 from pipeline.store.place import (
@@ -71,10 +72,15 @@ def copy_cache(
         CacheCorruptError: a file of the source, or what was written, has other bytes than it must.
         OutputExistsError: another cache is at the target, or what is no cache, which is never
             replaced.
-        ParamsError: one of the two is inside of the other.
+        ParamsError: one of the two is inside of the other, or the target is on the Hub.
         BusyError: another process makes the same local folder.
     """
     origin, goal = place_of(source), place_of(target)
+    if isinstance(goal, HubPlace):
+        raise ParamsError(
+            f"{goal.text}: a repository of the Hub takes commits, no single files: "
+            f"`pkd-cache push {origin.text} --repo USER/NAME` makes them."
+        )
     manifest = read_manifest(origin)
     if isinstance(goal, LocalPlace):
         goal = LocalPlace(_real(goal.path))  # through a link, not in its place

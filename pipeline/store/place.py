@@ -24,6 +24,8 @@ from pipeline.errors import CacheCorruptError, CacheError, PipelineError
 NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 PIECE_BYTES = 8 << 20  # of a file that is read without being kept
 LOCAL = ("file://", "local://")
+HUB = "hf://"
+HUB_BUCKETS = "hf://buckets/"  # plain storage, without commits and revisions
 # fsspec's object stores may be asked by several threads, but not for forgetting a listing; what is
 # no object store (ftp, smb) may have one connection for all
 ONE_AT_A_TIME = threading.Lock()
@@ -78,6 +80,10 @@ def place_of(text: Place | Path | str) -> Place:
         raise CacheError(
             f"{url}: names no folder; expected an address such as {protocol}://team/c."
         )
+    if url.startswith(HUB) and not url.startswith(HUB_BUCKETS):
+        from pipeline.store.hub import HubPlace
+
+        return HubPlace(url.rstrip("/"))
     return RemotePlace(url.rstrip("/"))
 
 
@@ -246,19 +252,25 @@ class RemotePlace:
             FileNotFoundError: nothing there.
             CacheError: anything else that goes wrong, in words.
         """
+        return self.count(self._ask, request, path, *values, **more)
+
+    def count(self, request: Callable[..., Any], *values: Any, **more: Any) -> Any:
+        """Make a request that is counted, and whose errors are named."""
         found = None
         try:
             with naming_remote_errors(self.text):
-                with ONE_AT_A_TIME:
-                    self.fs.invalidate_cache(path)
-                if self.fs.async_impl:
-                    found = request(path, *values, **more)
-                else:
-                    with ONE_AT_A_TIME:
-                        found = request(path, *values, **more)
+                found = request(*values, **more)
         finally:
             self._received.append(len(found) if isinstance(found, bytes) else 0)
         return found
+
+    def _ask(self, request: Callable[..., Any], path: str, *values: Any, **more: Any) -> Any:
+        with ONE_AT_A_TIME:
+            self.fs.invalidate_cache(path)
+        if self.fs.async_impl:
+            return request(path, *values, **more)
+        with ONE_AT_A_TIME:
+            return request(path, *values, **more)
 
     def _pieces(self, name: str, start: int = 0) -> Iterator[bytes]:
         """An object to its end, which is where less comes than was asked for."""
@@ -274,12 +286,15 @@ class RemotePlace:
         if stop <= start:
             return b""  # s3fs takes an empty range for the whole object
         try:
-            content = self.ask(self.fs.cat_file, f"{self.root}/{name}", start=start, end=stop)
+            return self._fetch(name, start, stop)
         except CacheError as error:
             if "range" not in str(error).lower() or start < (self.size(name) or 0):
                 raise
-            return b""  # S3 refuses a range that begins where the object ends
-        return bytes(content)
+            return b""  # S3 and the Hub refuse a range that begins where the object ends
+
+    def _fetch(self, name: str, start: int, stop: int) -> bytes:
+        """One range, in one request; raises CacheError when it begins beyond the end."""
+        return bytes(self.ask(self.fs.cat_file, f"{self.root}/{name}", start=start, end=stop))
 
 
 @contextmanager
@@ -290,6 +305,10 @@ def naming_remote_errors(url: str) -> Iterator[None]:
     except (FileNotFoundError, PipelineError):
         raise
     except Exception as error:
+        if url.startswith(HUB):
+            from pipeline.store.hub import hub_message
+
+            raise CacheError(hub_message(url, error)) from error
         text = str(error).strip() or type(error).__name__
         kind = type(error).__name__
         if isinstance(error, PermissionError) or "Credential" in kind or "Profile" in kind:

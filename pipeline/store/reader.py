@@ -34,10 +34,11 @@ if TYPE_CHECKING:
 class TeacherCache:
     """A teacher's logits and [CLS] vectors, with the tokens and labels that they belong to.
 
-    >>> cache = TeacherCache.open("data/rte.zarr")         # or s3://team/rte.zarr
-    >>> train = cache["train"]
-    >>> train.tensors(layers=[2, 4], device="cuda").cls.shape
-    torch.Size([2490, 2, 768])
+    Examples:
+        >>> cache = TeacherCache.open("data/rte.zarr")         # or s3://team/rte.zarr
+        >>> train = cache["train"]
+        >>> train.tensors(layers=[2, 4], device="cuda").cls.shape
+        torch.Size([2490, 2, 768])
 
     Promises: the manifest is sound; whatever is returned has the digests that the manifest states;
     nothing outside the folder is read, and no code in it runs. Does not: read or check layers that

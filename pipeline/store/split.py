@@ -46,11 +46,12 @@ class TeacherTensors:
 class CachedSplit:
     """Rows of one split of a `TeacherCache`; made by `cache["train"]`.
 
-    >>> train = TeacherCache.open("data/rte.zarr")["train"]
-    >>> teacher = train.tensors(layers=[4, 8], device="cuda")
-    >>> data = train.align(tokenised_dataset)
-    >>> teacher.cls[data["teacher_row"][:32]].shape
-    torch.Size([32, 2, 768])
+    Examples:
+        >>> train = TeacherCache.open("data/rte.zarr")["train"]
+        >>> teacher = train.tensors(layers=[4, 8], device="cuda")
+        >>> data = train.align(tokenised_dataset)
+        >>> teacher.cls[data["teacher_row"][:32]].shape
+        torch.Size([32, 2, 768])
 
     Promises: row n is the same example everywhere; every value was compared with its digest. Does
     not: keep anything in memory but the table of examples.

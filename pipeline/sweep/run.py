@@ -35,6 +35,7 @@ from pipeline.sweep.study import (
     suggest,
 )
 from pipeline.tasks import Task
+from pipeline.tracking import require_trackers
 
 IN_A_NAME = ("strategy", "student_layers", "seed", "share", "pretrain")  # of `default_folder`
 GPU_WORKERS = 4
@@ -105,13 +106,14 @@ def run_sweep(
         on_change: told of all trials whenever one changes.
 
     Returns:
-        name, task, metric, space, best (name, score, point; None without one), scores by student,
-        failed by student, seconds.
+        name, task, metric, space, best (name, score, point; None without one), scores and points
+        by student, failed by student, seconds.
 
     Raises:
         ParamsError: a space or storage that cannot be.
         CacheError and its kin: see `fit_student`.
     """
+    require_trackers(base.report_to)
     start, cache = time.monotonic(), TeacherCache.open(cache_path)
     cache.require_complete()
     points = all_points(space) if sampler == "grid" else []
@@ -299,6 +301,7 @@ def _result(study: Any, plan: StudyPlan, task: Task, seconds: float) -> dict[str
         "space": describe_space(plan.space),
         "best": best and {"student": best.folder, "score": best.score, "params": best.point},
         "scores": {str(each.folder): each.score for each in done},
+        "points": {str(each.folder): each.point for each in done},
         "failed": {str(each.folder): each.error for each in states if each.state == "fail"},
         "seconds": seconds,
     }

@@ -15,6 +15,7 @@ from pipeline.sweep.space import Range, Space, describe_space
 
 QUEUED = "queued"  # mark of a grid's own trials
 HEARTBEAT_SECONDS, GRACE_SECONDS = 30, 120  # a worker that is silent for so long is dead
+LOCK_SECONDS = 60  # that a worker waits for another's transaction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,11 +111,34 @@ def _close(storage: Any) -> None:
 def _storage(url: str) -> Any:
     import optuna
 
+    engine = {"connect_args": {"timeout": LOCK_SECONDS}} if url.startswith("sqlite:") else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.storages.RDBStorage(
-            url, heartbeat_interval=HEARTBEAT_SECONDS, grace_period=GRACE_SECONDS
+        storage = optuna.storages.RDBStorage(
+            url, engine, heartbeat_interval=HEARTBEAT_SECONDS, grace_period=GRACE_SECONDS
         )
+    if url.startswith("sqlite:"):
+        _lock_whole_transactions(storage.engine)
+    return storage
+
+
+def _lock_whole_transactions(engine: Any) -> None:
+    """Keep two workers from taking one trial.
+
+    Optuna looks whether a trial waits and then takes it, under SELECT FOR UPDATE, which SQLite does
+    not have; and Python's driver begins a transaction only at the first change.
+    """
+    from sqlalchemy import event
+
+    @event.listens_for(engine, "connect")
+    def _leave_transactions_to_us(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    engine.dispose()  # connections of before
 
 
 def _storage_errors() -> tuple[type[Exception], ...]:

@@ -9,6 +9,7 @@ from stages.cache.export import export
 from stages.cache.look import info, verify
 from stages.cache.merge import merge
 from stages.cache.probe import probe
+from stages.cache.push import push
 from stages.cli import commands
 
 
@@ -17,5 +18,5 @@ def cli() -> None:
     """The group."""
 
 
-for command in (build, copy, info, verify, diff, export, merge, probe):
+for command in (build, copy, info, verify, diff, export, merge, probe, push):
     cli.add_command(command)

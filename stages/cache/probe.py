@@ -23,8 +23,11 @@ BAR = 40  # characters
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
 @path_option("--plot", "Also draw the curve into this file (.png, .svg, .pdf).")
+@path_option("--out", "Also keep the scores here; pkd-report draws data/metrics/probe-TASK.json.")
 @json_option
-def probe(cache: str, rows: int, seed: int, plot: Path | None, as_json: bool) -> None:
+def probe(
+    cache: str, rows: int, seed: int, plot: Path | None, out: Path | None, as_json: bool
+) -> None:
     """Fit a linear probe on each cached layer: where does the teacher know the task?
 
     Needs no teacher and no GPU. `--strategy auto` chooses layers by the same probes.
@@ -33,6 +36,7 @@ def probe(cache: str, rows: int, seed: int, plot: Path | None, as_json: bool) ->
     Example:
       pkd-cache probe data/rte.zarr --plot probe.png
     """
+    from pipeline.files import write_json
     from pipeline.probe import probe_layers
     from pipeline.store.reader import TeacherCache
 
@@ -45,7 +49,11 @@ def probe(cache: str, rows: int, seed: int, plot: Path | None, as_json: bool) ->
 
         draw_probe(found, metric, plot)
         note(f"{plot}: drawn")
-    result = {"cache": cache, "metric": metric, "layers": [vars(each) for each in found]}
+    layers = [vars(each) for each in found]
+    if out:
+        write_json(out, {"task": opened.manifest.task["name"], "metric": metric, "layers": layers})
+        note(f"{out}: written")
+    result = {"cache": cache, "metric": metric, "layers": layers}
     emit(result, as_json, _text(found, metric))
 
 

@@ -93,8 +93,20 @@ def test_the_student_is_a_plain_hugging_face_folder(world: World, student: Path)
     assert str(world.root) not in card + (student / "run.json").read_text()
     assert sorted(path.name for path in student.iterdir()) == [
         "README.md", "config.json", "dvclive", "model.safetensors", "run.json",
-        "tokenizer.json", "tokenizer_config.json",
+        "tokenizer.json", "tokenizer_config.json", "validation-logits.parquet",
     ]  # fmt: skip
+
+
+def test_a_student_keeps_its_validation_logits(world: World, student: Path, tmp_path: Path) -> None:
+    score_student(student, world.cache16, None, tmp_path / "logits.parquet", "cpu")
+    kept, again = (
+        pq.read_table(path).to_pydict()
+        for path in (student / "validation-logits.parquet", tmp_path / "logits.parquet")
+    )
+    ids = TeacherCache.open(world.cache16).examples("validation")["example_id"].to_pylist()
+    assert kept["example_id"] == again["example_id"] == ids
+    assert kept["split"] == again["split"] == ["validation"] * 37
+    np.testing.assert_allclose(kept["logits"], again["logits"], atol=2e-6)
 
 
 def test_a_teammate_can_read_every_file(student: Path) -> None:

@@ -6,12 +6,14 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from safetensors.torch import load_file
+from sqlalchemy import event
 
 from pipeline.errors import CacheMismatchError, ParamsError
 from pipeline.fit_student import fit_student
@@ -194,6 +196,29 @@ def test_two_workers_share_the_work(sweep: Run, world: World, tmp_path: Path) ->
     assert len(result["scores"]) == 3
     alone = sweep("seed=2", name="alone", out=tmp_path / "alone")
     assert alone["scores"]["rte-skip-2-s2"] == result["scores"]["rte-skip-2-s2"]
+
+
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage")
+def test_two_workers_never_take_one_trial(tmp_path: Path) -> None:
+    plan = StudyPlan(
+        name="s", storage=f"sqlite:///{tmp_path / 's.db'}", sampler="grid", trials=None,
+        space={"seed": Values((0, 1))}, seed=0, identity={},
+    )  # fmt: skip
+    with opened_study(plan) as one, opened_study(plan) as other:
+        enqueue_missing(one, [{"seed": 0}, {"seed": 1}], alone=True)
+        taken: list[int] = []
+        second = Thread(target=lambda: taken.append(other.ask().number))
+
+        @event.listens_for(one._storage._backend.engine, "before_cursor_execute")
+        def before(_conn: Any, _cursor: Any, statement: str, *_: Any) -> None:
+            # `one` has seen that a trial waits, and is about to take it
+            if statement.startswith("UPDATE trials") and not second.ident:
+                second.start()
+                second.join(1)
+
+        taken.append(one.ask().number)
+        second.join()
+    assert sorted(taken) == [0, 1]
 
 
 def test_a_sampler_draws_so_many(sweep: Run) -> None:

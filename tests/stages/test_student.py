@@ -117,3 +117,24 @@ def test_ctrl_c_leaves_nothing_that_looks_whole_and_resume_goes_on(project: Path
     assert output == ""
     assert not (project / "s").exists()
     assert checkpoint.exists()
+
+
+def test_trackers_are_named_by_flags_that_add_up_or_in_params(project: Path) -> None:
+    """A list in the file, flags again and with commas; a name that is none is wrong usage."""
+    settings = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(settings + "  report_to: [tensorboard]\n")
+    found = run("fit", "--cache", "data/rte.zarr", "--strategy", "finetune", "--out", "s")
+    assert found.exit_code == 0, found.output
+    assert "report_to = tensorboard  (params.yaml: student)" in found.stderr
+    assert list((project / "s" / "tensorboard").glob("events.*"))
+    flags = ("--report-to", "tensorboard,none", "--report-to", "none")
+    again = run("fit", "--cache", "data/rte.zarr", "--strategy", "finetune", "--out", "s", *flags)
+    assert "report_to = tensorboard,none,none  (flag)" in again.stderr
+    assert "nothing to do" in again.stderr
+    wrong = run("fit", "--cache", "data/rte.zarr", "--report-to", "none,tensorbord")
+    assert wrong.exit_code == 2
+    assert "'tensorbord' is not one of none, tensorboard, wandb, mlflow" in wrong.stderr
+    (project / "params.yaml").write_text(settings + "  report_to: tensorbord\n")
+    wrong = run("fit", "--cache", "data/rte.zarr")
+    assert wrong.exit_code == 1
+    assert "Did you mean `tensorboard`?" in wrong.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ SHAPE = {
 }
 
 
-def tiny_tokenizer(family: str) -> Any:
+def tiny_tokenizer(family: str, words: Sequence[str] = WORDS) -> Any:
     """A word-level fast tokenizer with the special tokens and segments of a family."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -38,7 +39,7 @@ def tiny_tokenizer(family: str) -> Any:
         names = ["input_ids", "token_type_ids", "attention_mask"]
     if family == "distilbert":
         names = ["input_ids", "attention_mask"]
-    vocabulary = {word: place for place, word in enumerate([pad, unk, cls, sep, mask, *WORDS])}
+    vocabulary = {word: place for place, word in enumerate([pad, unk, cls, sep, mask, *words])}
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token=unk))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     special = [(cls, vocabulary[cls]), (sep, vocabulary[sep])]
@@ -57,11 +58,11 @@ def tiny_tokenizer(family: str) -> Any:
     )
 
 
-def tiny_config(family: str, layers: int) -> Any:
+def tiny_config(family: str, layers: int, words: Sequence[str] = WORDS) -> Any:
     """The configuration of a tiny model of a family."""
     from transformers import AutoConfig
 
-    shape: dict[str, Any] = {**SHAPE, "num_hidden_layers": layers, "vocab_size": 5 + len(WORDS)}
+    shape: dict[str, Any] = {**SHAPE, "num_hidden_layers": layers, "vocab_size": 5 + len(words)}
     kind = "bert" if family == "minilm" else family
     if family == "distilbert":
         shape = {
@@ -77,14 +78,20 @@ def tiny_config(family: str, layers: int) -> Any:
     return AutoConfig.for_model(kind, pad_token_id=0, **shape)
 
 
-def save_encoder(folder: Path, family: str = "bert", layers: int = 4, seed: int = 0) -> Path:
+def save_encoder(
+    folder: Path,
+    family: str = "bert",
+    layers: int = 4,
+    seed: int = 0,
+    words: Sequence[str] = WORDS,
+) -> Path:
     """A random pretrained-like encoder with its tokenizer, as a Hugging Face folder."""
     import torch
     from transformers import AutoModel
 
     torch.manual_seed(seed)
-    AutoModel.from_config(tiny_config(family, layers)).save_pretrained(folder)
-    tiny_tokenizer(family).save_pretrained(folder)
+    AutoModel.from_config(tiny_config(family, layers, words)).save_pretrained(folder)
+    tiny_tokenizer(family, words).save_pretrained(folder)
     return folder
 
 

@@ -12,15 +12,17 @@ import pyarrow as pa
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from pipeline.digests import row_digest
+from pipeline.digests import digest_tokenizer, row_digest
 from pipeline.files import write_json
 from pipeline.models import identify_model
 from pipeline.report.sources import Sources
 from pipeline.store.examples import schema
 from pipeline.store.stored import encode_cls
 from pipeline.store.writer import CacheWriter
+from pipeline.student_logits import VALIDATION_LOGITS, logits_parquet
 from tests.support.synthetic import described, plan
 
+HOSTILE_WORDS = ("<script>alert(1)</script>", "</p><b>", "a|b", "`x`", "&amp;")
 TEACHER_LAYERS, HIDDEN, ROWS = 4, 16, 37
 MAPS = {"finetune": [], "kd": [], "skip": [[1, 2]], "last": [[1, 3]]}
 
@@ -58,6 +60,30 @@ def examples() -> pa.Table:
     )
 
 
+def word_tokenizer() -> Any:
+    """64 words; some of them would be markup on a page that does not escape."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *HOSTILE_WORDS]
+    words += [f"w{number}" for number in range(len(words), 64)]
+    vocabulary = {word: place for place, word in enumerate(words)}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    special = [("[CLS]", 2), ("[SEP]", 3)]
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=special
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        mask_token="[MASK]",
+    )
+
+
 def teacher_states(model: Any, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     """(rows, layers, hidden) [CLS] vectors and (rows, 2) logits, one row at a time."""
     cls, logits = [], []
@@ -85,7 +111,8 @@ def write_cache(path: Path, model: Any, digest: str) -> str:
             writer.write_shard("validation", shard, logits[rows], stored)
         fields = described(layers)
         teacher = fields["teacher"] | {"name": "rte", "digest": digest, "layers": TEACHER_LAYERS}
-        tokenizer = {"name": "rte", "digest": "t" * 64, "pad_id": 0, "vocab_size": 64}
+        tokens = digest_tokenizer(word_tokenizer())
+        tokenizer = {"name": "rte", "digest": tokens, "pad_id": 0, "vocab_size": 64}
         manifest = writer.finish(
             fields | {"teacher": teacher, "tokenizer": tokenizer, "max_length": 32}
         )
@@ -170,6 +197,16 @@ class Shelf:
         write_json(folder / "run.json", record)
         return folder
 
+    def answer(self, logits_NK: np.ndarray, **changes: Any) -> Path:
+        """Write a student that answered every validation row; its score is that of its answers."""
+        labels_N = np.array(examples()["label"].to_pylist())
+        score = float((logits_NK.argmax(-1) == labels_N).mean())
+        folder = self.add(score=score, **changes)
+        ids = list(range(len(labels_N)))
+        content = logits_parquet([("validation", ids, logits_NK.astype(np.float32))])
+        (folder / VALIDATION_LOGITS).write_bytes(content)
+        return folder
+
     def add_grid(self) -> None:
         """Four strategies, two seeds each; scores worked by hand in the tests."""
         scores = {"finetune": (0.60, 0.62), "kd": (0.63, 0.65), "skip": (0.66, 0.68)}
@@ -209,6 +246,7 @@ def build_prototype(root: Path) -> Shelf:
         },
     )
     tiny_bert(2, seed=2).save_pretrained(root / "student-model")
+    word_tokenizer().save_pretrained(root / "student-model")
     return Shelf(root, digest, cache_id)
 
 

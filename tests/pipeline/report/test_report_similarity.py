@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.batches import Rows
+from pipeline.batches import Rows, batches_of, spread_rows
 from pipeline.errors import CacheMismatchError
 from pipeline.models import load_classifier
 from pipeline.report.load import load_students
 from pipeline.report.similarity import layer_similarity, mean_cosine
 from pipeline.report.speed import measure
-from pipeline.report.tokens import batches_of, open_cache, spread_rows
+from pipeline.report.tokens import open_cache
 from tests.pipeline.report.shelf import ROWS, Shelf, examples, tiny_bert
 
 CPU = torch.device("cpu")

@@ -1,0 +1,1 @@
+"""Latency and throughput of classifiers, side by side on one machine."""

@@ -1,0 +1,1 @@
+"""A trained classifier as ONNX files that need neither torch nor transformers."""

@@ -1,0 +1,1 @@
+"""Publishing students and caches as repositories of the Hugging Face Hub."""

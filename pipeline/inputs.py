@@ -1,0 +1,60 @@
+"""What a model reads, and made-up token rows of given lengths for checks and timings."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.batches import UNLABELLED_CLASS, Rows
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def input_names(model: Any, tokenizer: Any) -> tuple[str, ...]:
+    """The inputs that both the tokenizer makes and the model reads, in the order of `INPUTS`."""
+    read = inspect.signature(model.forward).parameters
+    made = {*tokenizer.model_input_names, "input_ids", "attention_mask"}
+    return tuple(name for name in INPUTS if name in read and name in made)
+
+
+def made_up_rows(
+    tokenizer: Any, config: Any, names: Sequence[str], lengths: Sequence[int], seed: int = 0
+) -> Rows:
+    """Rows as the tokenizer would frame them: [CLS], tokens drawn from its vocabulary, [SEP].
+
+    Where the model has two token types, the second half of a row is of the second.
+
+    Args:
+        tokenizer: of the model.
+        config: the model's configuration.
+        names: the model's inputs, as of `input_names`.
+        lengths: tokens of each row, special ones included; at least 2.
+        seed: of the draw.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    words = _ordinary_ids(tokenizer, config.vocab_size)
+    ids, types = [], []
+    for length in lengths:
+        row = words[torch.randint(len(words), (length,), generator=generator)]
+        row[0], row[-1] = tokenizer.cls_token_id, tokenizer.sep_token_id
+        ids.append(row)
+        types.append((torch.arange(length) * 2 >= length).long())
+    if getattr(config, "type_vocab_size", 0) < 2:
+        types = [torch.zeros_like(each) for each in types]
+    return Rows(
+        ids_T=torch.cat(ids),
+        types_T=torch.cat(types) if "token_type_ids" in names else None,
+        starts_N1=torch.tensor([0, *lengths]).cumsum(0),
+        labels_N=torch.full((len(lengths),), UNLABELLED_CLASS),
+        pad_id=tokenizer.pad_token_id,
+    )
+
+
+def _ordinary_ids(tokenizer: Any, vocab_size: int) -> Tensor:
+    """(V,) int64: ids that an embedding of `vocab_size` rows has and that are not special."""
+    special = set(tokenizer.all_special_ids)
+    return torch.tensor([i for i in range(min(len(tokenizer), vocab_size)) if i not in special])
