@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pipeline.report.answers.disagreements import Disagreement
 from pipeline.report.answers.types import Answers
+from pipeline.report.benches import Bench
 from pipeline.report.cost import Cost
 from pipeline.report.probes import ProbeCurve
 from pipeline.report.records import StudentRun, TeacherOf
@@ -51,10 +52,11 @@ class TaskFindings:
     texts: Mapping[int, tuple[str, ...]]
     """Of the rows in `disagreements`, by their place in the split."""
     probes: ProbeCurve | None
+    benches: tuple[Bench, ...]
     sweeps: tuple[Sweep, ...]
     notes: Mapping[str, Sequence[str]]
     """What is left out and why, by place: table, similarity, cost, answers, disagreements,
-    sweeps."""
+    benches, sweeps."""
 
     @property
     def runs(self) -> list[StudentRun]:

@@ -17,7 +17,7 @@ from pipeline.report.answers.gather import gather_answers
 from pipeline.report.answers.types import Answers
 from pipeline.report.cost import Cost, cost_of
 from pipeline.report.findings import SizeKey, TaskFindings, TeacherRow, size_key
-from pipeline.report.kept import noted_probes, noted_sweeps
+from pipeline.report.kept import noted_benches, noted_probes, noted_sweeps
 from pipeline.report.records import StudentRun, TeacherRun
 from pipeline.report.similarity import LayerSimilarity, layer_similarity
 from pipeline.report.sources import Notes, OpenSources, Sources
@@ -90,6 +90,7 @@ def gather(
         disagreements=examples.groups,
         texts=examples.texts,
         probes=noted_probes(sources.metrics, task, runs, work.notes),
+        benches=noted_benches(sources.metrics, runs, work.notes),
         sweeps=noted_sweeps(sources.metrics, task, work.notes),
         notes=work.notes.by_place(),
     )

@@ -1,11 +1,13 @@
-"""What other commands kept beside the metrics of a cache: sweeps and probes, or a note."""
+"""What other commands kept beside the metrics of a cache: sweeps, probes, benches, or a note."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from pipeline.errors import DataError
+from pipeline.report.benches import Bench, load_benches
 from pipeline.report.probes import ProbeCurve, load_probes
 from pipeline.report.records import StudentRun
 from pipeline.report.sources import Notes
@@ -39,3 +41,22 @@ def noted_probes(
         )
         notes.add("similarity", told)
     return found
+
+
+def noted_benches(metrics: Path, runs: Sequence[StudentRun], notes: Notes) -> tuple[Bench, ...]:
+    """The benches of a task's students."""
+    from pipeline.models import identify_model, load_classifier
+
+    @cache
+    def digest_in(folder: Path) -> str:
+        return identify_model(load_classifier(str(folder)))
+
+    found, skipped = load_benches(metrics, runs, lambda run: digest_in(run.folder))
+    for each in skipped:
+        notes.add("benches", f"Left out: {each.name}: {each.reason}.")
+    if not found and not skipped:
+        told = (
+            "Left out: no bench of these students is there; `pkd-student bench STUDENT` makes one."
+        )
+        notes.add("benches", told)
+    return tuple(found)

@@ -13,6 +13,7 @@ from pipeline.report.palette import Style, styles_for
 from pipeline.report.records import Skipped
 from pipeline.report.rows import columns, rows
 from pipeline.report.section import Picture, Section, Table
+from pipeline.report.sections.benches import bench_sections
 from pipeline.report.sections.breakdown import agreement_section, breakdown_section
 from pipeline.report.sections.calibration import calibration_section
 from pipeline.report.sections.cost import cost_section
@@ -103,6 +104,7 @@ def _sections(found: TaskFindings, slug: str, styles: Mapping[str, Style]) -> li
         agreement_section(found, slug),
         calibration_section(found, slug, styles),
         disagreement_section(found, slug),
+        *bench_sections(found, slug),
         *sweep_sections(found, slug),
         cost_section(found, slug),
         runs_section(found, slug),
