@@ -17,11 +17,22 @@ if TYPE_CHECKING:
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["DVC_NO_ANALYTICS"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# two test processes share two cores, and so do the processes that they start
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave what takes long to `make soak`."""
+    if os.environ.get("PKD_SOAK"):
+        return
+    for item in items:
+        if item.get_closest_marker("soak_only"):
+            item.add_marker(pytest.mark.skip(reason="of `make soak`"))
 
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
-    """Two test processes share two cores."""
+    """Whatever the environment says."""
     import torch
 
     torch.set_num_threads(1)

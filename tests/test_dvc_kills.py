@@ -105,7 +105,7 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.slow
+@pytest.mark.soak_only
 def test_a_killed_repro_leaves_an_orphan_and_the_next_one_goes_on_after_it(
     world: World, tmp_path: Path
 ) -> None:

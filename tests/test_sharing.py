@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -114,8 +113,7 @@ def team_repository(root: Path) -> tuple[Path, Path]:
     return bare, encoder
 
 
-# the two differ in a few lines; the soak walks both
-@pytest.fixture(params=sorted(REMOTES) if os.environ.get("PKD_SOAK") else ["s3"])
+@pytest.fixture(params=sorted(REMOTES))
 def walk(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[str, Walk]]:
@@ -129,7 +127,7 @@ def walk(
         yield "s3", Walk(tmp_path, everywhere | {"https://s3.example.org": s3.endpoint})
 
 
-@pytest.mark.slow
+@pytest.mark.soak_only
 @pytest.mark.timeout(600)
 def test_the_page_works_as_it_is_written(walk: tuple[str, Walk]) -> None:
     remote, people = walk

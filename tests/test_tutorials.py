@@ -46,7 +46,7 @@ def test_the_tutorial_on_rte(folder: Path) -> None:
     assert "layer" in "".join(text for typed, text in outputs.items() if "probe" in typed)
 
 
-@pytest.mark.slow
+@pytest.mark.soak_only
 @pytest.mark.timeout(600)
 def test_the_tutorial_on_own_data(folder: Path) -> None:
     page = (DOCS / "tutorials" / "own-data.md").read_text("utf-8")

@@ -196,7 +196,7 @@ def test_start_up_is_measured_of_installed_commands() -> None:
     assert all(each["processor"] > 0 for each in found.values())
 
 
-@pytest.mark.slow
+@pytest.mark.soak_only
 def test_peak_memory_is_of_the_process_alone() -> None:
     from benchmarks.memory import CONTENDERS, measure_memory
 

@@ -137,7 +137,7 @@ def test_two_processes_train_what_one_trains(world: World, tmp_path: Path, strat
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SOAK, reason="of `make soak`: three launches")
+@pytest.mark.soak_only  # three launches
 def test_two_killed_processes_go_on_together(world: World, tmp_path: Path) -> None:
     given = ("--strategy", "skip", "--epochs", "4")
     finish(launch(world, tmp_path / "whole", 2, *given))

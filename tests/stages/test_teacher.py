@@ -112,7 +112,7 @@ def test_a_task_described_anew_is_prepared_anew(project: Path) -> None:
     assert "pkd-data prepare --task mail --overwrite" in found.stderr
 
 
-@pytest.mark.parametrize("limit", [2000, 30000])
+@pytest.mark.parametrize("limit", [pytest.param(2000, marks=pytest.mark.soak_only), 30000])
 def test_a_full_disk_is_one_message(project: Path, limit: int) -> None:
     """A real limit on file size, met by the checkpoint."""
     import subprocess

@@ -15,8 +15,7 @@ from tests.support.students import save_student
 
 ROOT = Path(__file__).parents[3]
 # rows, more than a window holds, and characters kept of each: 120 MB in ten times the rows
-CASES = [("csv", 500, 24_000)]
-CASES += [("parquet", 2000, 6000)] if os.environ.get("PKD_SOAK") else []
+CASES = [("csv", 500, 24_000), ("parquet", 2000, 6000)]
 SLACK_MB = 40  # of the allocator
 
 # run by a fresh interpreter, whose only child is the command
@@ -49,7 +48,7 @@ def write(path: Path, rows: int, kept_characters: int) -> Path:
     return path
 
 
-@pytest.mark.slow
+@pytest.mark.soak_only
 @pytest.mark.parametrize(("kind", "few", "kept"), CASES)
 def test_ten_times_the_rows_take_the_same_memory(
     kind: str, few: int, kept: int, tmp_path: Path
