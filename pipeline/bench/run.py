@@ -17,10 +17,12 @@ from pipeline.bench.table import paper_table
 from pipeline.devices import pick_device
 from pipeline.errors import ParamsError
 from pipeline.files import write_atomic, write_json
+from pipeline.models import positions_of
 from pipeline.progress import Tick, silent
 
 LIBRARIES = ("torch", "transformers")
 WITH_EXPORTS = (*LIBRARIES, "onnxruntime")
+LENGTHS = (32, 128)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +30,8 @@ class BenchParams:
     """What is measured, and how."""
 
     batch_sizes: tuple[int, ...] = (1, 8, 32)
-    lengths: tuple[int, ...] = (32, 128)
-    """Tokens of a row."""
+    lengths: tuple[int, ...] | None = None
+    """Tokens of a row; None = `LENGTHS`, as far as every model reads them."""
     seconds: float = 2.0
     """For each contender and shape."""
     threads: int | None = None
@@ -69,9 +71,10 @@ def run_bench(
         raise ParamsError(f"--name {name}: expected a name without slashes.")
     with threads(params.threads) as count:
         contenders = _contenders(students, teacher, exports, params, count)
-        require_fit(contenders, params.lengths)
+        lengths = params.lengths or lengths_for(contenders)
+        require_fit(contenders, lengths)
         before = machine.load()
-        timings = measure(contenders, params.batch_sizes, params.lengths, params.seconds, tick)
+        timings = measure(contenders, params.batch_sizes, lengths, params.seconds, tick)
     record = {
         "kind": "bench",
         "format": 1,
@@ -79,13 +82,19 @@ def run_bench(
         "machine": machine.describe(WITH_EXPORTS if exports else LIBRARIES)
         | {"threads": count, "load_before": before, "load_after": machine.load()},
         "batch_sizes": list(params.batch_sizes),
-        "lengths": list(params.lengths),
+        "lengths": list(lengths),
         "warm_up_calls": WARM_UP,
         "contenders": [each.to_dict() for each in contenders],
         "timings": [each.to_dict() for each in timings],
     }
     _write(folder / f"bench-{name}", record, contenders, timings)
     return record
+
+
+def lengths_for(contenders: Sequence[Contender]) -> tuple[int, ...]:
+    """`LENGTHS`; of those that are too long for a model, its longest instead."""
+    longest = min(positions_of(each.config) or max(LENGTHS) for each in contenders)
+    return tuple(sorted({min(length, longest) for length in LENGTHS}))
 
 
 @contextmanager

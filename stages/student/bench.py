@@ -40,7 +40,9 @@ class Counts(click.ParamType[tuple[int, ...]]):
     "--batch-sizes", type=Counts(1), default="1,8,32", show_default=True, help="Rows of a call."
 )
 @click.option(
-    "--lengths", type=Counts(2), default="32,128", show_default=True, help="Tokens of a row."
+    "--lengths",
+    type=Counts(2),
+    help="Tokens of a row. [default: 32,128, or the longest that every model reads]",
 )
 @click.option("--seconds", type=click.FloatRange(min=0), default=2.0, show_default=True,
               help="For each model and shape of a batch; from 10 to 200 calls.")  # fmt: skip
@@ -55,7 +57,7 @@ def bench(
     teacher: str | None,
     exports: tuple[Path, ...],
     batch_sizes: tuple[int, ...],
-    lengths: tuple[int, ...],
+    lengths: tuple[int, ...] | None,
     seconds: float,
     threads: int | None,
     device: str,

@@ -186,3 +186,15 @@ def test_parameters_are_those_of_the_model(made: Path, world: World) -> None:
     record = json.loads((made / "bench-tiny.json").read_text())
     own = sum(p.numel() for p in load_classifier(str(world.teacher)).parameters())
     assert record["contenders"][0]["parameters"] == own
+
+
+def test_lengths_that_nobody_chose_are_shortened_to_what_a_model_reads(
+    exported: Exported, tmp_path: Path
+) -> None:
+    """The student reads 64 tokens."""
+    params = BenchParams(batch_sizes=(1,), seconds=0.0, threads=1)
+    record = run_bench(
+        students=[exported.student], teacher=None, exports=[], name="b", folder=tmp_path,
+        params=params,
+    )  # fmt: skip
+    assert record["lengths"] == [32, 64]
