@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,6 +45,8 @@ class Contender:
     sizes: Sizes
     size_bytes: int | None
     """Of its weights on disk; None for a model of the hub."""
+    scores: Mapping[str, Any]
+    """Split to metric to value, where an export has measured them; else empty."""
     device: torch.device
     config: Any
     tokenizer: Any
@@ -68,6 +70,7 @@ class Contender:
             "sizes": self.sizes.to_dict(),
             "parameters": self.sizes.total,
             "size_bytes": self.size_bytes,
+            "scores": dict(self.scores),
             "device": str(self.device),
         }
 
@@ -90,6 +93,7 @@ def in_pytorch(folder: str, role: str, device: torch.device) -> Contender:
         digest=identify_model(model),
         sizes=sizes_of(model, path),
         size_bytes=sum(each.stat().st_size for each in files) or None,
+        scores={},
         device=device,
         config=model.config,
         tokenizer=tokenizer,
@@ -120,6 +124,7 @@ def _in_onnx(export: Export, kind: str, config: Any, tokenizer: Any, threads: in
         digest=export.digest,
         sizes=export.sizes,
         size_bytes=export.size_bytes[kind],
+        scores=export.scores[kind],
         device=CPU,
         config=config,
         tokenizer=tokenizer,

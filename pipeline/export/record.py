@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import ModelError
 from pipeline.export.card import FLOAT_FILE, INT8_FILE
@@ -29,6 +30,8 @@ class Export:
     sizes: Sizes
     size_bytes: Mapping[str, int]
     """Of each file, by precision: a key of `FILES`."""
+    scores: Mapping[str, Any]
+    """Split to metric to value of each file, by precision; empty where no cache gave rows."""
 
     def path(self, precision: str) -> Path:
         """The ONNX file of a precision."""
@@ -59,6 +62,11 @@ def read_export(folder: Path) -> Export:
             sizes=Sizes.from_dict(student["sizes"]),
             size_bytes={
                 kind: int(content["files"][kind]["size_bytes"])
+                for kind in FILES
+                if kind in content["files"]
+            },
+            scores={
+                kind: content["files"][kind].get("scores") or {}
                 for kind in FILES
                 if kind in content["files"]
             },

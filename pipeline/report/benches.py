@@ -9,7 +9,16 @@ from typing import Any
 
 from pipeline.bench.contenders import RUNTIMES, TEACHER
 from pipeline.errors import DataError, PipelineError
-from pipeline.report.fields import count, mapping, number, optional_count, optional_number, text
+from pipeline.report.fields import (
+    Scores,
+    count,
+    mapping,
+    number,
+    optional_count,
+    optional_number,
+    read_scores,
+    text,
+)
 from pipeline.report.load import FORMAT, read_record
 from pipeline.report.records import Skipped, StudentRun
 
@@ -41,6 +50,8 @@ class BenchModel:
     """`PyTorch`, `ONNX`, `ONNX int8`."""
     device: str
     size_bytes: int | None
+    scores: Scores
+    """Of an export, where it has measured its own; else empty."""
     timings: Mapping[Shape, Timing]
 
 
@@ -169,5 +180,6 @@ def _model(record: Mapping[str, Any], timings: Mapping[str, Mapping[Shape, Timin
         runtime=RUNTIMES[runtime],
         device=text(record, "device"),
         size_bytes=optional_count(record, "size_bytes"),
+        scores=read_scores(record.get("scores") or {}, "scores"),
         timings=timings.get(name, {}),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pipeline.bench.contenders import RUNTIMES
 from pipeline.report import formats
 from pipeline.report.benches import Bench, BenchModel, Shape
 from pipeline.report.findings import TaskFindings
@@ -47,7 +48,7 @@ def _text(bench: Bench) -> str:
 
 
 def _table(found: TaskFindings, bench: Bench, runs: Mapping[str, StudentRun]) -> Table:
-    shapes = [f"{_shape(shape)}, ms" for shape in bench.shapes]
+    shapes = [_shape(shape) for shape in bench.shapes]
     columns = ("model", "runtime", found.metric, "size", *shapes, "rows/s")
     return Table(
         columns=columns, rows=tuple(_row(found, bench, each, runs) for each in bench.models)
@@ -73,8 +74,11 @@ def _row(
 
 
 def _score(found: TaskFindings, model: BenchModel, runs: Mapping[str, StudentRun]) -> str:
-    """Of the weights as they were trained: what int8 costs stands in the export's own record."""
-    if model.runtime == "ONNX int8":
+    """Measured by the export, else that of the weights as they were trained; int8 has others."""
+    measured = model.scores.get(found.split, {}).get(found.metric)
+    if measured is not None:
+        return formats.points(measured)
+    if model.runtime == RUNTIMES["int8"]:
         return UNKNOWN
     if not model.is_teacher:
         return formats.points(runs[model.model].score)

@@ -52,6 +52,10 @@ def test_the_record_has_every_shape_of_every_contender(made: Path, exported: Exp
         record["contenders"][3]["size_bytes"]
         == (exported.folder / "model_int8.onnx").stat().st_size
     )
+    scores = [each["scores"] for each in record["contenders"]]
+    measured = [exported.record["files"][kind]["scores"] for kind in ("float32", "int8")]
+    assert scores == [{}, {}, *measured]
+    assert measured[1]["validation"]
     where = record["machine"]
     assert (where["processor"], where["threads"]) == (machine.processor(), 1)
     assert set(where) >= {"cores", "load_before", "load_after", "versions", "system"}
