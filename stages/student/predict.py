@@ -146,7 +146,7 @@ def _text(where: str, found: Any) -> str:
     )
     lines += [f"  {', '.join(values)}"] if found.summary else []
     if found.skipped:
-        lines.append(f"  skipped {found.skipped:,} broken rows:")
+        lines.append(f"  skipped {found.skipped:,} broken row{'s' * (found.skipped > 1)}:")
         lines += [f"    {problem}" for problem in found.problems]
         more = found.skipped - len(found.problems)
         lines += [f"    and {more:,} more"] if more else []
