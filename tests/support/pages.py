@@ -19,7 +19,14 @@ FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 class Page:
     """A page's blocks, one after the other, in one folder."""
 
-    def __init__(self, name: str, folder: Path, substitutions: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        substitutions: Mapping[str, str],
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        self.variables = variables or {}
         self.blocks: list[tuple[str, str]] = FENCE.findall((DOCS / name).read_text("utf-8"))
         self.folder, self.substitutions = folder, substitutions
         self.used: set[str] = set()
@@ -36,13 +43,13 @@ class Page:
             return ""
         if language == "python":
             (self.folder / "block.py").write_text(text, "utf-8")
-            return shell("python block.py", self.folder)[0]
+            return shell("python block.py", self.folder, self.variables)[0]
         typed, expected = console(text) if language == "console" else (text, ())
         for written, ours in self.substitutions.items():
             if written in typed:
                 self.used.add(written)
                 typed = typed.replace(written, ours)
-        output, _ = shell(typed, self.folder)
+        output, _ = shell(typed, self.folder, self.variables)
         printed(output, expected)
         return output
 
@@ -55,12 +62,14 @@ class Page:
         path.write_text(yaml.safe_dump(params), "utf-8")
 
 
-def shell(commands: str, folder: Path) -> tuple[str, Path]:
+def shell(
+    commands: str, folder: Path, variables: Mapping[str, str] | None = None
+) -> tuple[str, Path]:
     """What the commands print, and the folder they end in; an error of any fails the test."""
     done = subprocess.run(
         ["bash", "-eux", "-o", "pipefail", "-c", f"{commands}\npwd"],
-        cwd=folder, env=environment(), text=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=200,
+        cwd=folder, env=environment() | dict(variables or {}), text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=400,
     )  # fmt: skip
     assert done.returncode == 0, f"{commands}\n\n{done.stdout}"
     return done.stdout, Path(done.stdout.splitlines()[-1])
