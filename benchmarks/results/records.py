@@ -23,6 +23,7 @@ class Record:
     settings: dict[str, Any]
     """All that the plan and the choices say of it."""
     scores: dict[str, float]
+    """Of the first validation split; the task's first metric comes first."""
     seconds: float
     """Training, pretraining included; not the teacher's pass."""
     facts: dict[str, Any] = field(default_factory=dict)

@@ -192,12 +192,17 @@ class Runs:
             method=method,
             seed=seed,
             settings=settings,
-            scores=next(iter(run["scores"].values())),
+            scores=_main_first(next(iter(run["scores"].values())), run["metric"]),
             seconds=run["seconds"] + ((run.get("pretrain") or {}).get("seconds") or 0),
             facts={key: run[key] for key in FACTS if key in run},
         )
         self.records.add(record)
         return record
+
+
+def _main_first(scores: Mapping[str, float], metric: str) -> dict[str, float]:
+    """A command's JSON has them by name; records have the task's own order."""
+    return {metric: scores[metric], **scores}
 
 
 def _name(values: Mapping[str, Any]) -> str:

@@ -99,10 +99,15 @@ class FakeStage(Stage):
 
 
 def _run(settings: Any) -> dict[str, Any]:
-    """The higher the rate, alpha and beta the better, but for the teacher, where all are equal."""
+    """The higher the rate, alpha and beta the better, but for the teacher, where all are equal.
+
+    A command's JSON has its scores by name; here the other one would choose the opposite.
+    """
     terms = (settings.get(key, 0.0) for key in ("alpha", "beta"))
     f1 = sum(terms) / 1e4 + (settings["learning_rate"] if "strategy" in settings else 0.5)
-    return {"scores": {"validation": {"f1": f1}}, "seconds": 3.0, "device": "cpu", "else": 1}
+    scores = {"accuracy": 1 - f1, "f1": f1}
+    told = {"seconds": 3.0, "device": "cpu", "else": 1}
+    return {"scores": {"validation": scores}, "metric": "f1", **told}
 
 
 def fake_runs(plan: Plan, records: Records, folder: Path) -> tuple[Runs, list[str]]:
@@ -122,6 +127,7 @@ def test_runs_choose_then_make_the_table_seed_by_seed(plan: Plan, tmp_path: Path
         "teacher", "finetune", "kd", "skip", "skip, all rows", "long", "finetune"
     ]  # fmt: skip
     assert found[8].settings["learning_rate"] == 1e-5  # a tie: the first
+    assert {tuple(each.scores) for each in found} == {("f1", "accuracy")}
     (skip,) = [each for each in found if each.method == "skip, all rows" and each.seed == 2]
     assert skip.settings == STUDENT | {
         "learning_rate": 4e-5, "alpha": 0.9, "temperature": 2, "beta": 1000, "strategy": "skip",
