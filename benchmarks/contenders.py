@@ -18,9 +18,9 @@ from benchmarks.lengths import LONGEST, all_lengths, rows_of
 from benchmarks.shapes import Shape
 from benchmarks.turns import Loop
 from pipeline.batches import Rows, training_batches
-from pipeline.fit_student import objective_of
 from pipeline.losses import Objective
 from pipeline.params import StudentParams
+from pipeline.recipe import objective_of
 from pipeline.strategies import make_strategy
 from pipeline.strategies.base import Shapes, Strategy
 from pipeline.targets import CachedTargets, Targets

@@ -19,8 +19,8 @@ import torch
 
 from benchmarks.lengths import all_lengths, rows_of
 from pipeline.batches import Rows, training_batches
-from pipeline.fit_student import objective_of
 from pipeline.params import StudentParams
+from pipeline.recipe import objective_of
 from pipeline.strategies import make_strategy
 from pipeline.strategies.base import Matched, Shapes
 from pipeline.strategies.emd import transport

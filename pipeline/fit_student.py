@@ -6,9 +6,8 @@ No teacher is loaded, no file of one opened, but with `--init-layers teacher`, w
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,20 +15,24 @@ import torch
 from pipeline.auto_layers import Choice, choose, decided, undecided
 from pipeline.batches import Rows
 from pipeline.card import student_card
-from pipeline.errors import CacheMismatchError, ParamsError
-from pipeline.losses import Objective
-from pipeline.models import Init, identify_init, load_tokenizer
+from pipeline.models import identify_init, load_tokenizer
 from pipeline.params import StudentParams
 from pipeline.progress import Tick, silent
-from pipeline.ptp import Lesson, make_lesson, pretrain, require_lesson, take_over, task_of
-from pipeline.runs import finished_record, identifying
+from pipeline.ptp import Lesson, make_lesson, pretrain, take_over, task_of
+from pipeline.recipe import (
+    Recipe,
+    default_folder,
+    describe_recipe,
+    identity_of,
+    require_tokenizer,
+    settle,
+)
+from pipeline.runs import finished_record
 from pipeline.session import Session, run_session
-from pipeline.sharing import expanded_parameters, passes
-from pipeline.store.manifest import Manifest
+from pipeline.sharing import expanded_parameters
 from pipeline.store.reader import TeacherCache
-from pipeline.strategies import AUTO, make_strategy, source_digest
-from pipeline.strategies.base import Shapes, Strategy
-from pipeline.student_init import Start, build_student, settle_start
+from pipeline.strategies import AUTO
+from pipeline.student_init import Start, build_student
 from pipeline.student_logits import save_validation_logits
 from pipeline.targets import Targets, controlled, load_targets
 from pipeline.tasks import Task
@@ -40,89 +43,6 @@ from pipeline.training import StepLog
 from pipeline.workers import Workers, join_workers
 
 RUN_RECORD = "run.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """What a run distils: settled before anything large is loaded."""
-
-    task: Task
-    start: Start
-    strategy: Strategy
-    objective: Objective
-
-
-def settle(manifest: Manifest, params: StudentParams, where: str) -> Recipe:
-    """Check that a cache can give what the parameters ask for.
-
-    Raises:
-        ParamsError: options that contradict each other or the task, or no encoder to start from.
-        ModelError: an encoder that does not fit.
-        CacheMismatchError: a layer that is not cached, or vectors of another width.
-    """
-    require_lesson(manifest, params, where)
-    start = settle_start(params.init or _recorded_base(manifest, params), manifest, params)
-    shapes = Shapes(
-        teacher_layers=manifest.teacher["layers"],
-        student_layers=start.passes,
-        teacher_hidden=manifest.hidden_size,
-        student_hidden=start.hidden_size,
-        rows=manifest.splits["train"].rows,
-        classes=manifest.outputs,
-        labelled_rows=manifest.splits["train"].labelled_rows,
-    )
-    projects = params.project or params.hidden_size is not None
-    torch.manual_seed(params.seed)  # of what the strategy learns
-    strategy = make_strategy(shapes, replace(params, project=projects))
-    _require_layers(manifest, strategy, params.strategy, where)
-    strategy.require_width(start.init, where)
-    return Recipe(
-        task=Task.from_dict(manifest.task),
-        start=start,
-        strategy=strategy,
-        objective=objective_of(params, strategy),
-    )
-
-
-def _require_layers(manifest: Manifest, strategy: Strategy, name: str, where: str) -> None:
-    needed = strategy.teacher_layers
-    if missing := [layer for layer in needed if layer not in manifest.layers]:
-        raise CacheMismatchError(
-            f"{where}: strategy {name} needs layers {_text(needed)}; the cache lacks "
-            f"{_text(missing)}. Rebuild it with `pkd-cache build --layers all`."
-        )
-
-
-def objective_of(params: StudentParams, strategy: Strategy) -> Objective:
-    """The weights of a strategy: `finetune` has labels alone, `kd` no term for [CLS]."""
-    return Objective(
-        alpha=0.0 if params.strategy == "finetune" else params.alpha,
-        beta=params.beta if strategy.teacher_layers else 0.0,
-        temperature=params.temperature,
-        reduction=params.reduction,  # type: ignore[arg-type]  # its choices are checked
-        kd_loss=params.kd_loss,
-        label_smoothing=params.label_smoothing,
-        epochs=params.epochs,
-    )
-
-
-def _text(layers: Any) -> str:
-    return ",".join(str(layer) for layer in layers)
-
-
-def _recorded_base(manifest: Manifest, params: StudentParams) -> str:
-    if params.init_layers == "teacher":
-        raise ParamsError(
-            f"--init-layers teacher: name the folder of {manifest.teacher['name']} with --init."
-        )
-    base = manifest.teacher.get("base") or {}
-    if hub_id := base.get("hub_id"):
-        return str(hub_id)
-    of = f" (the teacher started from a local folder named `{base['name']}`)" if base else ""
-    raise ParamsError(
-        f"No encoder for the student to start from{of}: pass --init MODEL, or set student.init in "
-        "params.yaml."
-    )
 
 
 def fit_student(
@@ -266,79 +186,7 @@ def _targets(
     return several_teachers(targets, other_logits(cache, others, "train"), params)
 
 
-def default_folder(task: Task, params: StudentParams) -> Path:
-    """Where a student goes when nothing is said."""
-    strategy = params.strategy.replace(",", "_").replace(":", "-")
-    kinds = [kind for kind in (params.share, params.pretrain) if kind != "none"]
-    parts = [task.name, strategy, str(params.student_layers), *kinds, f"s{params.seed}"]
-    return Path("data/students") / "-".join(parts)
-
-
-def identity_of(manifest: Manifest, init: Init, params: StudentParams) -> dict[str, Any]:
-    """What makes two runs the same run.
-
-    Layers that `auto` chooses follow from the cache. A strategy of one's own is another when its
-    file has changed.
-    """
-    source = source_digest(params.strategy)
-    return {
-        "cache": manifest.content_digest,
-        "init": init.to_dict(),
-        "params": identifying(params),
-    } | ({"strategy_source": source} if source else {})
-
-
-def require_tokenizer(manifest: Manifest, tokenizer: Any, init: str) -> None:
-    """Refuse an encoder whose vocabulary is not the one that the cached tokens were made with."""
-    from pipeline.digests import digest_tokenizer
-
-    found, wanted = digest_tokenizer(tokenizer), manifest.tokenizer["digest"]
-    if found != wanted:
-        raise CacheMismatchError(
-            f"{init}: its tokenizer ({found[:12]}) is not the one of the cached tokens "
-            f"({manifest.tokenizer['name']}, {wanted[:12]}). Use a model with the teacher's "
-            "vocabulary, or build a cache with a teacher that has this one."
-        )
-
-
 def load_rows(cache: TeacherCache, split: str, device: torch.device) -> Rows:
     """Tokens and labels of a split, resident on `device`."""
     pad_id = cache.manifest.tokenizer["pad_id"]
     return Rows.from_examples(cache.examples(split), pad_id).to(device)
-
-
-def describe_recipe(
-    cache: TeacherCache,
-    recipe: Recipe,
-    params: StudentParams,
-    sources: dict[str, str],
-    init: Init,
-) -> dict[str, Any]:
-    """The part of `run.json` that is known before training."""
-    manifest = cache.manifest
-    return {
-        "kind": "student",
-        "strategy": params.strategy,
-        "layer_map": [list(pair) for pair in recipe.strategy.pairs],
-        "teacher_layers_read": list(recipe.strategy.teacher_layers),
-        "student_layers": params.student_layers,
-        "share": params.share,
-        "passes": list(passes(params.student_layers, params.share)),
-        "block_passes": recipe.start.passes,
-        "start_layers": list(recipe.start.layers),
-        "pretrain": None,
-        "teacher_layers": manifest.teacher["layers"],
-        "seed": params.seed,
-        "params": asdict(replace(params, init=init.name)),
-        "params_from": sources,
-        "objective": asdict(recipe.objective),
-        "cache": {
-            "name": PurePosixPath(cache.text).name,
-            "cache_id": manifest.cache_id,
-            "content_digest": manifest.content_digest,
-            "dtype": manifest.dtype,
-        },
-        "teacher": manifest.teacher,
-        "init": init.to_dict(),
-        "max_length": manifest.max_length,
-    }

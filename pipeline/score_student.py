@@ -10,8 +10,8 @@ from pipeline.devices import pick_device
 from pipeline.errors import CacheMismatchError
 from pipeline.evaluate import predict, score_rows
 from pipeline.files import write_atomic
-from pipeline.fit_student import require_tokenizer
 from pipeline.models import load_classifier, load_tokenizer
+from pipeline.recipe import require_tokenizer
 from pipeline.store.reader import TeacherCache
 from pipeline.student_logits import logits_parquet
 from pipeline.tasks import Task

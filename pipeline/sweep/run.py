@@ -16,9 +16,10 @@ from typing import Any
 from pipeline.devices import pick_device
 from pipeline.errors import ParamsError, PipelineError, TrainingError
 from pipeline.files import write_json
-from pipeline.fit_student import default_folder, fit_student, settle
+from pipeline.fit_student import fit_student
 from pipeline.locks import locked
 from pipeline.params import StudentParams
+from pipeline.recipe import default_folder, settle
 from pipeline.runs import identifying
 from pipeline.store.reader import TeacherCache
 from pipeline.store.resident import ResidentCache

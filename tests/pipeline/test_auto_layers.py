@@ -23,9 +23,10 @@ from pipeline.build import build_cache
 from pipeline.data import load_prepared
 from pipeline.data.prepare import prepare
 from pipeline.errors import CacheMismatchError, OutputExistsError, ParamsError
-from pipeline.fit_student import default_folder, fit_student
+from pipeline.fit_student import fit_student
 from pipeline.params import DataParams, StudentParams
 from pipeline.probe import choose_layers, probe_layers
+from pipeline.recipe import default_folder
 from pipeline.store.reader import TeacherCache
 from pipeline.strategies import STRATEGIES
 from pipeline.tasks import BUILT_IN

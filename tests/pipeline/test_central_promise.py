@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.fit_student import load_rows, objective_of
+from pipeline.fit_student import load_rows
 from pipeline.models import build_classifier
 from pipeline.params import StudentParams
+from pipeline.recipe import objective_of
 from pipeline.store.reader import TeacherCache
 from pipeline.targets import Targets, load_targets
 from pipeline.tasks import Task

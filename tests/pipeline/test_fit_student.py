@@ -23,9 +23,10 @@ from pipeline.errors import (
     ParamsError,
     TrainingError,
 )
-from pipeline.fit_student import default_folder, fit_student
+from pipeline.fit_student import fit_student
 from pipeline.layers import UNMATCHED
 from pipeline.params import StudentParams
+from pipeline.recipe import default_folder
 from pipeline.score_student import score_student
 from pipeline.store.reader import TeacherCache
 from pipeline.strategies import AUTO, STRATEGIES

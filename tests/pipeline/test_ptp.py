@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from pipeline.errors import ParamsError
 from pipeline.evaluate import predict
-from pipeline.fit_student import fit_student, load_rows, settle
+from pipeline.fit_student import fit_student, load_rows
 from pipeline.models import build_classifier
 from pipeline.params import StudentParams
 from pipeline.ptp import (
@@ -31,6 +31,7 @@ from pipeline.ptp import (
     ptp_labels,
     task_of,
 )
+from pipeline.recipe import settle
 from pipeline.store.manifest import read_manifest
 from pipeline.store.reader import TeacherCache
 from pipeline.tasks import Task

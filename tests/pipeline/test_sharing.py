@@ -17,9 +17,10 @@ from torch import Tensor
 from pipeline.batches import Rows
 from pipeline.errors import ModelError
 from pipeline.evaluate import evaluate
-from pipeline.fit_student import default_folder, fit_student, settle
+from pipeline.fit_student import fit_student
 from pipeline.models import build_classifier, load_classifier, parameter_counts
 from pipeline.params import StudentParams
+from pipeline.recipe import default_folder, settle
 from pipeline.sharing import expanded_parameters, passes, share_layers, unshared
 from pipeline.store.reader import TeacherCache
 from pipeline.tasks import BUILT_IN

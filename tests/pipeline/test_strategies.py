@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from pipeline.errors import CacheMismatchError, ParamsError
-from pipeline.fit_student import fit_student, objective_of
+from pipeline.fit_student import fit_student
 from pipeline.layers import layer_map
 from pipeline.losses import (
     annealing_share,
@@ -23,6 +23,7 @@ from pipeline.losses import (
     uncertain_distillation_loss,
 )
 from pipeline.params import StudentParams
+from pipeline.recipe import objective_of
 from pipeline.strategies import STRATEGIES
 from pipeline.strategies.alp import mixture
 from pipeline.strategies.base import Matched, Strategy

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from pipeline.errors import CacheMismatchError, ModelError, ParamsError
-from pipeline.fit_student import fit_student, settle
+from pipeline.fit_student import fit_student
 from pipeline.models import load_classifier, load_tokenizer
 from pipeline.params import StudentParams
+from pipeline.recipe import settle
 from pipeline.store.manifest import Manifest, read_manifest
 from pipeline.student_init import Start, build_student, resized, start_layers
 from pipeline.tasks import BUILT_IN

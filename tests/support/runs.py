@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.fit_student import objective_of
 from pipeline.params import StudentParams
+from pipeline.recipe import objective_of
 from pipeline.strategies import make_strategy
 from pipeline.strategies.base import Shapes, Strategy
 from pipeline.targets import Targets

@@ -16,8 +16,9 @@ from pipeline.build import build_cache
 from pipeline.data import load_prepared
 from pipeline.data.prepare import prepare
 from pipeline.errors import DataError, ParamsError, TrainingError
-from pipeline.fit_student import load_rows, settle
+from pipeline.fit_student import load_rows
 from pipeline.params import DataParams
+from pipeline.recipe import settle
 from pipeline.store.reader import TeacherCache
 from pipeline.tasks import BUILT_IN, Task
 from pipeline.training import usable_rows

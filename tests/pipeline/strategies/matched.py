@@ -100,5 +100,5 @@ def keep_strategies(patch: pytest.MonkeyPatch) -> list[Strategy]:
         made.append(make_strategy(*arguments))
         return made[-1]
 
-    patch.setattr("pipeline.fit_student.make_strategy", making)
+    patch.setattr("pipeline.recipe.make_strategy", making)
     return made

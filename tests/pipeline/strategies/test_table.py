@@ -21,9 +21,9 @@ from click.testing import CliRunner, Result
 
 from pipeline.digests import digest_file
 from pipeline.errors import CacheMismatchError, OutputExistsError, ParamsError
-from pipeline.fit_student import settle
 from pipeline.layers import MAPPED, UNMATCHED
 from pipeline.params import StudentParams
+from pipeline.recipe import settle
 from pipeline.store.reader import TeacherCache
 from pipeline.strategies import STRATEGIES
 from stages.student import cli
