@@ -15,6 +15,7 @@ import torch
 from pipeline.auto_layers import Choice, choose, decided, undecided
 from pipeline.batches import Rows
 from pipeline.card import student_card
+from pipeline.metrics import chance_level
 from pipeline.models import identify_init, load_tokenizer
 from pipeline.params import StudentParams
 from pipeline.progress import Tick, silent
@@ -134,6 +135,7 @@ def fit_student(
         described=describe_recipe(cache, recipe, params, sources, init)
         | {"name": out.name, "parameters_expanded": expanded_parameters(model)}
         | {"probes": choice.to_dict() if choice else None}
+        | {"chance": _chance(recipe.task, next(iter(splits.values())))}
         | {"other_teachers": [each.manifest.teacher["name"] for each in more]},
         before=before,
         more_files=partial(save_validation_logits, model, splits, ids, params.eval_batch_size),
@@ -141,6 +143,13 @@ def fit_student(
         workers=workers,
     )
     return out, run_session(session, resume=resume, on_step=on_step)
+
+
+def _chance(task: Task, rows: Rows) -> dict[str, Any]:
+    """What a student that has learned nothing scores on validation rows."""
+    labels = rows.labels_N[rows.labelled_N].cpu().numpy()
+    metric, level = chance_level(task, labels)
+    return {"metric": metric, "score": level}
 
 
 def new_student(start: Start, task: Task, params: StudentParams) -> Any:

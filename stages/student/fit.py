@@ -150,4 +150,19 @@ def _summary(folder: Path, record: dict[str, Any]) -> str:
             for metric, value in scores.items()
         )
         lines.append(f"  {split}: {text}")
+    if warning := _no_better_than_chance(record):
+        lines.append(f"  warning: {warning}")
     return "\n".join(lines)
+
+
+def _no_better_than_chance(record: dict[str, Any]) -> str:
+    """Advice for a student that has learned nothing, as far as its first split shows."""
+    chance = record.get("chance") or {}
+    scores = next(iter(record["scores"].values()))
+    found = scores.get(chance.get("metric"))
+    if found is None or found > chance["score"]:
+        return ""
+    return (
+        f"{chance['metric']} is no better than chance ({chance['score']:.4f}): give it more "
+        "--epochs or a higher --learning-rate."
+    )

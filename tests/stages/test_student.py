@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
@@ -51,6 +52,22 @@ def test_fit_and_eval_as_the_readme_writes_them(project: Path) -> None:
     assert json.loads(scores.stdout)["scores"] == record["scores"]
     unlabelled = run("eval", folder, "--cache", "data/rte.zarr", "--split", "test")
     assert unlabelled.stdout.strip() == "test: no labels"
+
+
+def test_a_student_that_has_learned_nothing_is_warned_of(world: World, project: Path) -> None:
+    """What always says the larger class gets its share."""
+    labels = pq.read_table(world.raw / "validation.parquet")["label"].to_pylist()
+    share = max(labels.count(0), labels.count(1)) / len(labels)
+    fit = ("fit", "--cache", "data/rte.zarr", "--strategy", "finetune")
+    nothing = run(*fit, "--learning-rate", "1e-9", "--out", "nothing")
+    told = f"warning: accuracy is no better than chance ({share:.4f}): give it more --epochs"
+    assert told in nothing.stdout
+    record = json.loads((project / "nothing" / "run.json").read_text())
+    assert record["chance"] == {"metric": "accuracy", "score": pytest.approx(share)}
+    assert record["scores"]["validation"]["accuracy"] <= share
+    taught = run(*fit, "--learning-rate", "5e-3", "--epochs", "8", "--dropout", "0", "--out", "s")
+    assert taught.exit_code == 0
+    assert "no better than chance" not in taught.output
 
 
 def test_one_term_that_is_nearly_all_of_the_loss_is_warned_of(project: Path) -> None:
