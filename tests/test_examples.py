@@ -51,7 +51,7 @@ def script_of(page: str, world: World) -> str:
     return "\n".join(lines)
 
 
-@pytest.mark.slow
+@pytest.mark.soak_only
 def test_every_block_of_the_page_runs(world: World, tmp_path: Path) -> None:
     """Among them the example, as a script; its student learns what the teacher answers."""
     shutil.copytree(world.root / "data", tmp_path / "data")

@@ -33,7 +33,7 @@ def students(folder: Path) -> set[str]:
     return {path.name for path in (folder / "data" / "students").glob("[!.]*")}
 
 
-@pytest.mark.slow
+@pytest.mark.soak_only
 @pytest.mark.timeout(600)
 def test_the_tutorial_on_rte(folder: Path) -> None:
     encoder, source = save_encoder(folder / "encoder"), write_rte(folder / "files" / "RTE")
