@@ -12,7 +12,7 @@ demo: $(VENV)/installed  ## teacher, cache, students and report on the built-in 
 	@echo "Open data/report/report.html"
 
 test: $(VENV)/installed  ## all tests, with fewer trials where a test is a series of trials
-	pytest -n 2 --dist loadfile
+	pytest -n 3 --dist loadfile --no-loadscope-reorder  # a third uses what two leave idle
 
 soak: $(VENV)/installed  ## the same tests with their full counts, printed
 	PKD_SOAK=1 pytest -v --timeout 3600 --junitxml=.soak.xml

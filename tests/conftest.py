@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["DVC_NO_ANALYTICS"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# two test processes share two cores, and so do the processes that they start
+# test processes share the cores, and so do the processes that they start
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave what takes long to `make soak`."""
+    """Begin with the files that take longest, and leave what takes too long to `make soak`."""
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)
     if os.environ.get("PKD_SOAK"):
         return
     for item in items:

@@ -75,3 +75,24 @@ def test_the_page_on_the_hub(world: World, folder: Path, monkeypatch: pytest.Mon
         assert {"models/ada/rte-3-layers", "datasets/ada/rte-cache"} <= set(hub.repos)
     (read,) = (text for typed, text in outputs.items() if "pkd-cache verify" in typed)
     assert "hf://datasets/ada/rte-cache/rte.zarr: sound" in read
+
+
+@pytest.mark.soak_only
+@pytest.mark.timeout(900)
+def test_the_page_on_several_processes(folder: Path) -> None:
+    """Its sh blocks: a build by several processes, the same in parts, a student by several."""
+    ours = {"mnli": "rte", "--nproc-per-node 4": "--nproc-per-node 2"}
+    cache = folder / "data" / "rte.zarr"
+    students = set((folder / "data" / "students").iterdir())
+    manifests = []
+    walk = Page("clusters.md", folder, ours, only="sh").walk()
+    for _ in range(2):  # together, then in parts
+        shutil.rmtree(cache)
+        next(walk)
+        manifests.append((cache / "manifest.json").read_bytes())
+    assert manifests[0] == manifests[1]
+    shutil.rmtree(students.pop())
+    (typed, _) = next(walk)
+    assert "stages.student fit" in typed
+    assert list(walk) == []
+    assert (folder / "data" / "students" / "rte-skip-3-s0" / "run.json").is_file()

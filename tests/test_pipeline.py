@@ -51,6 +51,7 @@ def ran(output: str) -> list[str]:
     return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_tutorial_runs_what_changed_and_nothing_else(
     clone: Path, monkeypatch: pytest.MonkeyPatch

@@ -25,9 +25,12 @@ class Page:
         folder: Path,
         substitutions: Mapping[str, str],
         variables: Mapping[str, str] | None = None,
+        only: str = "",
     ) -> None:
+        """`variables` join the environment; with `only`, blocks of that language are typed."""
         self.variables = variables or {}
-        self.blocks: list[tuple[str, str]] = FENCE.findall((DOCS / name).read_text("utf-8"))
+        found: list[tuple[str, str]] = FENCE.findall((DOCS / name).read_text("utf-8"))
+        self.blocks = [block for block in found if only in ("", block[0])]
         self.folder, self.substitutions = folder, substitutions
         self.used: set[str] = set()
 

@@ -88,6 +88,7 @@ def leftovers(target: Path) -> list[str]:
 # --- the writer alone, at injected moments -------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_from_the_last_finished_shard(
     forks: Forks, memory: Path, record_property: Record
 ) -> None:
