@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from benchmarks.machine import load_average
 from benchmarks.setting import Setting
 from benchmarks.shapes import BASE, TINY, Shape
 from benchmarks.summary import summary
 from benchmarks.turns import works_in_turn
 from benchmarks.world import TASK, World, make_world
+from pipeline import machine
 from pipeline.batches import Rows, token_budget_batches
 from pipeline.params import CacheParams
 from pipeline.teacher_pass import Teacher, load_teacher
@@ -38,7 +38,7 @@ def measure_build(setting: Setting) -> dict[str, Any]:
         _bare(loaded, splits["validation"])  # warm-up
         found = [_one_round(world, root / f"{n}", loaded, splits, setting) for n in range(rounds)]
     return {
-        "task": LENGTHS, "rows": rows, "teacher": teacher.text, "load": load_average()[0],
+        "task": LENGTHS, "rows": rows, "teacher": teacher.text, "load": machine.load(),
         "tokens": {name: int(split.lengths_N.sum()) for name, split in splits.items()},
         "contenders": {name: summary([each[name] for each in found]) for name in found[0]},
     }  # fmt: skip
@@ -114,6 +114,6 @@ def measure_loading(setting: Setting) -> dict[str, Any]:
         seconds = works_in_turn(works, 3 if setting.quick else 9, 1, setting.device)
         sizes = {name: load(layers).cls_NLH.nbytes for name, layers in LOADED.items()}
     return {
-        "rows": rows, "hidden": hidden, "load": load_average()[0],
+        "rows": rows, "hidden": hidden, "load": machine.load(),
         "contenders": {n: summary(s) | {"bytes": sizes[n]} for n, s in seconds.items()},
     }  # fmt: skip

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-from pathlib import Path
 from typing import Any
 
 import torch
+
+from pipeline import machine
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
@@ -16,8 +17,8 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "processor": machine.processor(),
+        "cores": machine.cores(),
         "threads": torch.get_num_threads(),
         "device": name or "the processor",
         "python": platform.python_version(),
@@ -29,10 +30,3 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 def load_average() -> list[float]:
     """Runnable processes, mean of the last 1, 5 and 15 minutes."""
     return [round(each, 2) for each in os.getloadavg()]
-
-
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text("utf-8").splitlines() if path.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

@@ -11,11 +11,11 @@ import torch
 
 from benchmarks.contenders import WAYS, Ring, spread_lengths, terms_of
 from benchmarks.lengths import all_lengths
-from benchmarks.machine import load_average
 from benchmarks.setting import Setting
 from benchmarks.shapes import BASE, TINY
 from benchmarks.summary import summary
 from benchmarks.turns import step_clock
+from pipeline import machine
 from pipeline.batches import training_batches
 from pipeline.devices import autocast
 from pipeline.training import make_optimizer
@@ -50,7 +50,7 @@ def _of_task(task: str, batch_size: int, setting: Setting) -> dict[str, Any]:
     return {
         "task": task, "teacher": teacher.name, "teacher_layers": teacher.layers,
         "student_layers": STUDENT_LAYERS, "batch_size": batch_size, "precision": setting.precision,
-        "load": load_average()[0], "pieces": pieces,
+        "load": machine.load(), "pieces": pieces,
         "shares": {name: measured["sum"] / whole for name, measured in pieces.items()},
     }  # fmt: skip
 

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import load_average
 from benchmarks.setting import Setting
 from benchmarks.summary import summary
 from benchmarks.turns import works_in_turn
+from pipeline import machine
 
 GROUPS = ("data", "teacher", "cache", "student", "report")
 INFO = "pkd-cache info CACHE"
@@ -34,7 +34,7 @@ def measure_startup(setting: Setting) -> dict[str, Any]:
         warm_up = 1
         seconds = works_in_turn(works, 2 if setting.quick else 7, warm_up, setting.device)
     return {
-        "load": load_average()[0],
+        "load": machine.load(),
         "contenders": {
             name: summary(seconds[name]) | {"processor": summary(used[name][warm_up:])["median"]}
             for name in commands

@@ -10,11 +10,11 @@ from typing import Any
 
 from benchmarks.contenders import WAYS, Ring, loop_of, spread_lengths
 from benchmarks.lengths import GLUE, all_lengths
-from benchmarks.machine import load_average
 from benchmarks.setting import Setting
 from benchmarks.shapes import BASE, LARGE, TINY, TINY_LARGE, Shape
 from benchmarks.summary import Measured, summary
 from benchmarks.turns import Loop, in_turn, step_clock
+from pipeline import machine
 
 ALL = tuple(WAYS)
 LARGE_WAYS = ("finetune", "cache-kd", "cache-skip", "live-kd", "live-skip")
@@ -108,7 +108,7 @@ def measure_case(case: Case, setting: Setting) -> dict[str, Any]:
         "task": case.task, "teacher": case.teacher.name, "teacher_layers": case.teacher.layers,
         "student_layers": case.student_layers, "batch_size": case.batch_size,
         "precision": setting.precision, "tokens_a_step": float(lengths.sum()) / count,
-        "clock": step_clock(setting.device).__name__, "load": load_average()[0],
+        "clock": step_clock(setting.device).__name__, "load": machine.load(),
         "contenders": measured,
     }  # fmt: skip
 

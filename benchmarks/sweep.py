@@ -11,10 +11,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import load_average
 from benchmarks.setting import Setting
 from benchmarks.shapes import TINY, Shape
 from benchmarks.world import World, make_world
+from pipeline import machine
 
 ROOT = Path(__file__).parent.parent
 SMALL = Shape(name="BERT", layers=6, hidden=64, heads=4, vocabulary=2000)
@@ -37,7 +37,7 @@ def measure_sweep(setting: Setting) -> dict[str, Any]:
         fits += [_fit(root, common, *point) for point in points[half:]]
     return {
         "students": len(points), "rows": rows, "epochs": epochs, "student": teacher.cut(3).text,
-        "fits": sum(fits), "sweep": swept, "load": load_average()[0],
+        "fits": sum(fits), "sweep": swept, "load": machine.load(),
     }  # fmt: skip
 
 

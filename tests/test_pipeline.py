@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,8 +10,8 @@ import pytest
 import yaml
 
 from tests.support.pages import Page, shell
+from tests.support.repository import copy_repository
 
-ROOT = Path(__file__).parent.parent
 TINY = {
     "grid": {
         "bases": ["demo"], "tasks": ["demo"], "strategies": ["finetune", "skip"],
@@ -32,14 +31,7 @@ TINY = {
 def clone(tmp_path: Path) -> Path:
     """What git holds of this repository, with tiny parameters."""
     folder = tmp_path / "clone"
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    for name in listed.stdout.split():
-        if name.startswith(("pipeline/", "stages/", "data/", ".dvc", "dvc.yaml")):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
+    copy_repository(folder, ("pipeline/", "stages/", "data/", ".dvc", "dvc.yaml"))
     (folder / "params.yaml").write_text(yaml.safe_dump(TINY))
     identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "-m", "start"]):

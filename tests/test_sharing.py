@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ import yaml
 
 from pipeline.store.manifest import read_manifest
 from tests.support.pages import console, printed, shell
+from tests.support.repository import copy_repository
 from tests.support.s3 import local_s3
 from tests.support.tiny import save_encoder, write_rte
 
@@ -98,14 +97,7 @@ def team_repository(root: Path) -> tuple[Path, Path]:
     """A git server's repository: what git holds of ours, with tiny parameters; and the encoder."""
     encoder = save_encoder(root / "encoder")
     seed, bare = root / "seed", root / "students.git"
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    for name in listed.stdout.splitlines():
-        if name.startswith(OF_THE_TEAM) and (ROOT / name).is_file():
-            (seed / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, seed / name)
+    copy_repository(seed, OF_THE_TEAM)
     params = tiny_params(write_rte(root / "glue" / "RTE"), encoder)
     (seed / "params.yaml").write_text(yaml.safe_dump(params))
     shell("git init -q -b main; git add -A; git commit -q -m start", seed)

@@ -27,6 +27,12 @@ def speed_up(record: Row, timing: Row) -> float | None:
     return None
 
 
+def load_text(machine: Row) -> str:
+    """The machine's load before and after a bench; a dash where the system does not say."""
+    loads = (machine["load_before"], machine["load_after"])
+    return " and ".join("-" if each is None else f"{each:.1f}" for each in loads)
+
+
 def paper_table(record: Row) -> str:
     """Markdown: Sun et al. 2019, table 4, with the models and the machine of this bench.
 
@@ -84,8 +90,6 @@ def _time(record: Row, name: str, batch: int, length: int, factor: float, unit: 
 
 def _notes(record: Row, length: int) -> Sequence[str]:
     machine = record["machine"]
-    loads = [machine["load_before"], machine["load_after"]]
-    load = " and ".join("-" if each is None else f"{each:.1f}" for each in loads)
     cores, threads = counted(machine["cores"], "core"), counted(machine["threads"], "thread")
     versions = ", ".join(f"{name} {found}" for name, found in machine["versions"].items())
     return [
@@ -94,7 +98,7 @@ def _notes(record: Row, length: int) -> Sequence[str]:
         "teacher. Columns as in table 4 of Sun et al. 2019; the sum has pooler and head too.",
         "",
         f"{machine['processor']}, {cores}, {threads} a call;",
-        f"load before and after: {load}. {versions}.",
+        f"load before and after: {load_text(machine)}. {versions}.",
     ]
 
 

@@ -12,17 +12,17 @@ def bench_table(record: dict[str, Any]) -> str:
     """One line per shape and contender, shapes apart by rules; then the machine."""
     from rich.console import Console
 
+    from pipeline.bench.table import load_text
     from pipeline.report.formats import counted
 
     text = io.StringIO()
     console = Console(file=text, width=WIDTH, color_system=None)
     console.print(_table(record))
     machine = record["machine"]
-    loads = (machine["load_before"], machine["load_after"])
-    load = " and ".join("-" if each is None else f"{each:.1f}" for each in loads)
     console.print(
         f"{machine['processor']}, {counted(machine['cores'], 'core')}, "
-        f"{counted(machine['threads'], 'thread')} a call; load before and after: {load}"
+        f"{counted(machine['threads'], 'thread')} a call; "
+        f"load before and after: {load_text(machine)}"
     )
     return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
 

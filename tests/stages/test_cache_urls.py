@@ -10,12 +10,12 @@ from pathlib import Path
 import fsspec
 import pytest
 import torch
-from click.testing import CliRunner, Result
 
 from pipeline.store.copy import copy_cache
 from pipeline.store.place import RemotePlace
 from pipeline.store.reader import TeacherCache
 from stages import cache, student
+from tests.support.commands import fit, run
 from tests.support.s3 import LocalS3, local_s3
 from tests.support.tiny import World
 
@@ -25,17 +25,6 @@ def s3(world: World) -> Iterator[LocalS3]:
     with pytest.MonkeyPatch.context() as patch, local_s3(patch) as found:
         copy_cache(world.cache16, found.url("rte.zarr"))
         yield found
-
-
-def run(group: object, *arguments: object) -> Result:
-    return CliRunner().invoke(group, [str(each) for each in arguments])  # type: ignore[arg-type]
-
-
-def fit(world: World, source: object, out: Path) -> Result:
-    options = ["--strategy", "skip", "--student-layers", "2", "--epochs", "1", "--device", "cpu"]
-    return run(
-        student.cli, "fit", "--cache", source, "--out", out, "--init", world.encoder, *options
-    )
 
 
 def test_a_student_is_the_same_from_s3_as_from_a_folder(

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
 
 from stages import cache, student
+from tests.support.commands import fit, run
 from tests.support.hub import LocalHub, environment, local_hub
 from tests.support.tiny import World
 
@@ -29,17 +29,6 @@ ROOT = Path(__file__).parents[2]
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
     with local_hub(monkeypatch) as found:
         yield found
-
-
-def run(group: object, *arguments: object) -> Result:
-    return CliRunner().invoke(group, [str(each) for each in arguments])  # type: ignore[arg-type]
-
-
-def fit(world: World, source: object, out: Path) -> Result:
-    options = ["--strategy", "skip", "--student-layers", "2", "--epochs", "1", "--device", "cpu"]
-    return run(
-        student.cli, "fit", "--cache", source, "--out", out, "--init", world.encoder, *options
-    )
 
 
 def test_from_a_cache_to_a_student_that_transformers_loads(
