@@ -10,6 +10,7 @@ import torch
 
 from pipeline import metrics
 from pipeline.batches import Rows, sorted_batches
+from pipeline.last_block import last_block_at_cls
 from pipeline.tasks import Task
 from pipeline.workers import Workers
 
@@ -38,11 +39,12 @@ def predict(
     model.eval()
     lengths = rows.lengths_N.cpu()
     logits = np.zeros((len(rows), model.config.num_labels), np.float32)
-    for batch in sorted_batches(lengths, batch_size)[workers.index :: workers.count]:
-        inputs = rows.batch(batch.to(rows.ids_T.device), int(lengths[batch[0]]))
-        logits[batch.numpy()] = model(**inputs).logits.float().cpu().numpy()
-        if on_batch:
-            on_batch(len(batch))
+    with last_block_at_cls(model):
+        for batch in sorted_batches(lengths, batch_size)[workers.index :: workers.count]:
+            inputs = rows.batch(batch.to(rows.ids_T.device), int(lengths[batch[0]]))
+            logits[batch.numpy()] = model(**inputs).logits.float().cpu().numpy()
+            if on_batch:
+                on_batch(len(batch))
     model.train(was_training)
     if workers.count > 1:
         together = workers.sum(torch.from_numpy(logits).to(rows.ids_T.device))

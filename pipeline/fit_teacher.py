@@ -23,6 +23,7 @@ from pipeline.folds import (
     score_out_of_fold,
     write_out_of_fold,
 )
+from pipeline.last_block import last_block_at_cls
 from pipeline.losses import hard_label_loss
 from pipeline.models import (
     DEFAULT_MAX_LENGTH,
@@ -176,18 +177,19 @@ class _Folds:
     def _fit_one(self, fold: int, rows: Rows, state: Path) -> Any:
         device = rows.ids_T.device
         model = _new_model(self.task, self.params).to(device)
-        train(
-            model,
-            rows,
-            _label_terms(model),
-            lambda: evaluate(model, self.task, self.splits, self.params.eval_batch_size),
-            self.params,
-            state,
-            device=device,
-            resume=has_checkpoint(state),
-            on_step=partial(self.on_step, fold),
-            on_epoch=lambda _: None,
-        )
+        with last_block_at_cls(model):
+            train(
+                model,
+                rows,
+                _label_terms(model),
+                lambda: evaluate(model, self.task, self.splits, self.params.eval_batch_size),
+                self.params,
+                state,
+                device=device,
+                resume=has_checkpoint(state),
+                on_step=partial(self.on_step, fold),
+                on_epoch=lambda _: None,
+            )
         return model
 
 

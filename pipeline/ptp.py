@@ -21,6 +21,7 @@ from torch import Tensor
 from pipeline.batches import UNLABELLED_CLASS, Rows
 from pipeline.errors import ParamsError
 from pipeline.evaluate import evaluate
+from pipeline.last_block import last_block_at_cls
 from pipeline.losses import hard_label_loss
 from pipeline.params import StudentParams
 from pipeline.store.manifest import Manifest
@@ -237,19 +238,20 @@ def pretrain(
     def terms(inputs: dict[str, Tensor], _: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
         return {"ce": hard_label_loss(model(**inputs).logits, labels_B)}
 
-    progress = train(
-        model,
-        lesson.train,
-        terms,
-        lambda: evaluate(model, task, lesson.splits, params.eval_batch_size, workers),
-        replace(params, epochs=params.pretrain_epochs),
-        state,
-        device=device,
-        resume=has_checkpoint(state),
-        on_step=on_step,
-        on_epoch=lambda _: None,
-        workers=workers,
-    )
+    with last_block_at_cls(model):
+        progress = train(
+            model,
+            lesson.train,
+            terms,
+            lambda: evaluate(model, task, lesson.splits, params.eval_batch_size, workers),
+            replace(params, epochs=params.pretrain_epochs),
+            state,
+            device=device,
+            resume=has_checkpoint(state),
+            on_step=on_step,
+            on_epoch=lambda _: None,
+            workers=workers,
+        )
     return {
         "kind": lesson.kind,
         "thresholds": {"correct": lesson.thresholds[0], "wrong": lesson.thresholds[1]},

@@ -14,6 +14,7 @@ from pipeline.batches import Rows
 from pipeline.devices import pick_precision
 from pipeline.evaluate import evaluate
 from pipeline.files import naming_full_disk, write_json
+from pipeline.last_block import last_block_at_cls
 from pipeline.live import Logbook, logbook, no_logbook
 from pipeline.params import FitParams
 from pipeline.runs import Run, describe_result, training_run
@@ -117,19 +118,20 @@ def _train(s: Session, run: Run, log: Logbook, on_step: Callable[[StepLog], None
         log.on_step(entry)
         on_step(entry)
 
-    return train(
-        s.model,
-        s.rows,
-        s.terms,
-        lambda: evaluate(s.model, s.task, s.splits, s.params.eval_batch_size, s.workers),
-        s.params,
-        run.state,
-        device=s.device,
-        resume=run.resumed,
-        on_step=told,
-        on_epoch=log.on_epoch,
-        workers=s.workers,
-    )
+    with last_block_at_cls(s.model):
+        return train(
+            s.model,
+            s.rows,
+            s.terms,
+            lambda: evaluate(s.model, s.task, s.splits, s.params.eval_batch_size, s.workers),
+            s.params,
+            run.state,
+            device=s.device,
+            resume=run.resumed,
+            on_step=told,
+            on_epoch=log.on_epoch,
+            workers=s.workers,
+        )
 
 
 def _outcome(s: Session, progress: Progress) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pipeline.batches import Rows
+from pipeline.last_block import last_block_at_cls
 from pipeline.store.shards import Layout, ShardFiles
 from pipeline.store.stored import Stored, empty_stored, encode_cls
 from pipeline.teacher_pass import Teacher, run_rows
@@ -144,9 +145,11 @@ class ShardValues:
         """Put a shard's first occurrences into `result`; with `only`, at least those rows."""
         compute, reuse = self._computed_rows(split, shard)
         known, start = self._splits[split], self._rows_of(split, shard).start
-        logits, cls_RLH = run_rows(
-            self.teacher, known.rows, compute, self.layout.layers, self.batch_tokens, on_batch, only
-        )
+        teacher, layers = self.teacher, self.layout.layers
+        with last_block_at_cls(teacher.model):
+            logits, cls_RLH = run_rows(
+                teacher, known.rows, compute, layers, self.batch_tokens, on_batch, only
+            )
         place = np.asarray([row - start for row in compute], np.int64)
         done = ~np.isnan(logits).any(axis=1) if only is not None else np.ones(len(place), bool)
         stored = encode_cls(cls_RLH[done], self.layout.dtype, self.layout.layers)
