@@ -6,6 +6,7 @@ All but TextBrewer's run `pipeline.training.train` itself, with other targets or
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from benchmarks.lengths import LONGEST, all_lengths, rows_of
 from benchmarks.shapes import Shape
 from benchmarks.turns import Loop
 from pipeline.batches import Rows, training_batches
+from pipeline.last_block import last_block_at_cls
 from pipeline.losses import Objective
 from pipeline.params import StudentParams
 from pipeline.recipe import objective_of
@@ -41,17 +43,27 @@ class Way:
     """ours: grouped by length; random: padded to the longest row; padded: ours padded to 128."""
     float32: bool = False
     """Else the precision of the run."""
+    whole: bool = True
+    """The models as `transformers` runs them; else their last blocks at [CLS] alone."""
 
 
 WAYS = {
     "finetune": Way(text="plain fine-tuning", strategy="finetune", teacher="none"),
-    "cache-kd": Way(text="from the cache, kd", strategy="kd", teacher="cache"),
-    "cache-skip": Way(text="from the cache, skip", strategy="skip", teacher="cache"),
+    "finetune-cls": Way(
+        text="fine-tuning, last block at [CLS]", strategy="finetune", teacher="none", whole=False
+    ),
+    "cache-kd": Way(text="from the cache, kd", strategy="kd", teacher="cache", whole=False),
+    "cache-skip": Way(text="from the cache, skip", strategy="skip", teacher="cache", whole=False),
     "cache-skip-float32": Way(
-        text="from the cache, skip, float32", strategy="skip", teacher="cache", float32=True
+        text="from the cache, skip, float32", strategy="skip", teacher="cache", float32=True,
+        whole=False,
     ),
     "live-kd": Way(text="live teacher, kd", strategy="kd", teacher="live"),
     "live-skip": Way(text="live teacher, skip", strategy="skip", teacher="live"),
+    "live-skip-cls": Way(
+        text="live teacher, skip, last blocks at [CLS]", strategy="skip", teacher="live",
+        whole=False,
+    ),
     "textbrewer": Way(text="TextBrewer, same batches", strategy="skip", teacher="textbrewer"),
     "textbrewer-random": Way(
         text="TextBrewer, random batches", strategy="skip", teacher="textbrewer", batches="random"
@@ -130,13 +142,13 @@ class Ring:
         logits_NK = torch.randn((count, 2), device=self.device)
         return CachedTargets(logits_NK, cls_NLH.normal_())
 
-    def live(self, layers: tuple[int, ...], precision: str) -> LiveTargets:
+    def live(self, layers: tuple[int, ...], way: Way) -> LiveTargets:
         """The teacher in the loop: eval mode, no gradients, the student's precision."""
         teacher = Teacher(
             name="random", model=self.teacher_model, tokenizer=None, device=self.device,
-            compute=precision, output_order=(0, 1),
+            compute=self.params(way).precision, output_order=(0, 1),
         )  # fmt: skip
-        return LiveTargets(teacher, layers)
+        return LiveTargets(teacher, layers) if way.whole else LiveAtCls(teacher, layers)
 
     def targets(self, way: Way, params: StudentParams, objective: Objective) -> Targets | None:
         """Where a step finds the teacher's outputs."""
@@ -145,7 +157,22 @@ class Ring:
             return None
         if way.teacher == "cache":
             return self.cached(layers)
-        return self.live(layers, params.precision)
+        return self.live(layers, way)
+
+
+@dataclass(frozen=True)
+class LiveAtCls(LiveTargets):
+    """A live teacher that computes its last block at [CLS] alone, too."""
+
+    def __call__(self, rows_B: Tensor, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """As `LiveTargets`."""
+        with last_block_at_cls(self.teacher.model):
+            return super().__call__(rows_B, inputs)
+
+
+def as_run_by(way: Way, model: Any) -> AbstractContextManager[None]:
+    """The whole model, or its last block at [CLS] alone, as `pkd-student fit` runs it."""
+    return nullcontext() if way.whole else last_block_at_cls(model)
 
 
 def terms_of(ring: Ring, way: Way, model: Any) -> PacedTerms:
@@ -173,10 +200,11 @@ def loop_of(ring: Ring, way: Way) -> Loop:
             return {}
 
         rows = PaddedRows(**vars(ring.rows)) if way.batches == "padded" else ring.rows
-        train(
-            model, rows, terms, evaluate, ring.params(way), ring.state, device=ring.device,
-            resume=False, on_step=lambda _: None, on_epoch=lambda _: None,
-        )  # fmt: skip
+        with as_run_by(way, model):
+            train(
+                model, rows, terms, evaluate, ring.params(way), ring.state, device=ring.device,
+                resume=False, on_step=lambda _: None, on_epoch=lambda _: None,
+            )  # fmt: skip
 
     return loop
 

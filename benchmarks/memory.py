@@ -18,7 +18,7 @@ from benchmarks.setting import Setting
 from benchmarks.shapes import BASE, TINY
 from benchmarks.turns import in_turn
 
-CONTENDERS = ("finetune", "cache-skip", "live-skip")
+CONTENDERS = ("finetune", "finetune-cls", "cache-skip", "live-skip")
 TASK, STUDENT_LAYERS = "rte", 3
 ROOT = Path(__file__).parent.parent
 

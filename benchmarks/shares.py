@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.contenders import WAYS, Ring, spread_lengths, terms_of
+from benchmarks.contenders import WAYS, Ring, as_run_by, spread_lengths, terms_of
 from benchmarks.lengths import all_lengths
 from benchmarks.setting import Setting
 from benchmarks.shapes import BASE, TINY
@@ -60,7 +60,7 @@ def _timed_steps(ring: Ring) -> list[dict[str, float]]:
     way, params = WAYS["cache-skip"], ring.params(WAYS["cache-skip"])
     model = ring.student.classifier(ring.device).train()
     terms = terms_of(ring, way, model)
-    live = ring.live(terms.strategy.teacher_layers, params.precision)
+    live = ring.live(terms.strategy.teacher_layers, WAYS["live-skip"])
     batches = training_batches(ring.lengths_N, ring.batch_size, seed=0, epoch=1)
     optimizer, scheduler = make_optimizer(model, params, len(batches))
     clock = _Clock(ring.device)
@@ -71,7 +71,7 @@ def _timed_steps(ring: Ring) -> list[dict[str, float]]:
         clock.start()
         inputs = ring.rows.batch(rows_B, int(ring.lengths_N[batch].max()))
         clock.lap("batch")
-        with autocast(ring.device, params.precision):
+        with autocast(ring.device, params.precision), as_run_by(way, model):
             losses = terms(inputs, rows_B, ring.rows.labels_N[rows_B])
         total = torch.stack(list(losses.values())).sum()
         clock.lap("losses")  # the rest of it: the model's parts are told by hooks

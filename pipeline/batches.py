@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 UNLABELLED_CLASS = -100  # torch's ignore_index
+Packed = dict[str, Any]  # model inputs of rows one behind the other: tensors, and two whole numbers
 GROUP_BATCHES = 50  # rows are sorted by length within this many batches
 
 
@@ -90,6 +91,40 @@ class Rows:
             pad_id=self.pad_id,
         )
 
+    def packed(self, rows_B: Tensor, lengths_B: Tensor, first_position: int = 0) -> Packed:
+        """Gather rows as model inputs, one behind the other without padding.
+
+        Args:
+            rows_B: (B,) row numbers, on the device of these rows.
+            lengths_B: (B,) their tokens, on the CPU: sizes are known without a synchronisation.
+            first_position: position of a row's first token.
+
+        Returns:
+            input_ids, position_ids and, where there are any, token_type_ids: (1, T) int64; and by
+            the names of `transformers`' FlashAttention where rows begin and end, (B + 1,) int32,
+            and the longest's tokens.
+        """
+        tokens, longest = int(lengths_B.sum()), int(lengths_B.max())
+        start_B = self.starts_N1[rows_B]
+        length_B = self.starts_N1[rows_B + 1] - start_B
+        end_B1 = torch.cat([length_B.new_zeros(1), length_B.cumsum(0)])
+
+        def spread(value_B: Tensor) -> Tensor:
+            return value_B.repeat_interleave(length_B, output_size=tokens)
+
+        place_T = torch.arange(tokens, device=rows_B.device)
+        index_T = place_T + spread(start_B - end_B1[:-1])
+        inputs: Packed = {
+            "input_ids": self.ids_T[index_T].unsqueeze(0),
+            "position_ids": (place_T - spread(end_B1[:-1]) + first_position).unsqueeze(0),
+        }
+        if self.types_T is not None:
+            inputs["token_type_ids"] = self.types_T[index_T].unsqueeze(0)
+        ends, most = end_B1.to(torch.int32), longest
+        return inputs | {
+            "cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": most, "max_length_k": most
+        }  # fmt: skip
+
     def batch(self, rows_B: Tensor, length: int) -> dict[str, Tensor]:
         """Gather rows as model inputs padded on the right to `length` tokens.
 
@@ -113,6 +148,12 @@ class Rows:
         if self.types_T is not None:
             inputs["token_type_ids"] = torch.where(mask_BS, self.types_T[index_BS], 0)
         return inputs
+
+
+def starts_of(inputs: Packed) -> Tensor | None:
+    """(B,) places of the first tokens of packed rows; None for padded ones."""
+    ends_B1: Tensor | None = inputs.get("cu_seq_lens_q")
+    return None if ends_B1 is None else ends_B1[:-1]
 
 
 def spread_rows(total: int, wanted: int) -> Tensor:

@@ -23,7 +23,6 @@ from pipeline.folds import (
     score_out_of_fold,
     write_out_of_fold,
 )
-from pipeline.last_block import last_block_at_cls
 from pipeline.losses import hard_label_loss
 from pipeline.models import (
     DEFAULT_MAX_LENGTH,
@@ -36,6 +35,7 @@ from pipeline.models import (
     read_teacher_record,
     require_length,
 )
+from pipeline.packing import as_trained
 from pipeline.params import TeacherParams
 from pipeline.runs import finished_record, identifying
 from pipeline.session import Session, run_session
@@ -144,7 +144,7 @@ def _new_model(task: Task, params: TeacherParams) -> Any:
 
 
 def _label_terms(model: Any) -> Terms:
-    def terms(inputs: dict[str, Tensor], _: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
+    def terms(inputs: dict[str, Any], _: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
         return {"ce": hard_label_loss(model(**inputs).logits, labels_B)}
 
     return terms
@@ -177,7 +177,7 @@ class _Folds:
     def _fit_one(self, fold: int, rows: Rows, state: Path) -> Any:
         device = rows.ids_T.device
         model = _new_model(self.task, self.params).to(device)
-        with last_block_at_cls(model):
+        with as_trained(model, self.params, device):
             train(
                 model,
                 rows,

@@ -200,9 +200,13 @@ def require_length(max_length: int, config: Any, name: str) -> None:
 def positions_of(config: Any) -> int | None:
     """Tokens that an encoder has positions for; None where there is no limit."""
     positions: int | None = getattr(config, "max_position_embeddings", None)
-    if positions and config.model_type in COUNTS_POSITIONS_FROM_PADDING:
-        positions -= config.pad_token_id + 1
-    return positions or None
+    return positions - first_position(config) if positions else None
+
+
+def first_position(config: Any) -> int:
+    """Position of an input's first token."""
+    counts_from_padding = config.model_type in COUNTS_POSITIONS_FROM_PADDING
+    return int(config.pad_token_id) + 1 if counts_from_padding else 0
 
 
 def _require_pretrained(name: str, info: dict[str, Any]) -> None:
@@ -257,20 +261,30 @@ def _loaded(what: str, loader: Any, name: str, **options: Any) -> Any:
         raise ModelError(f"{name}: no {what} could be loaded from {where}: {reason}") from None
 
 
-def cls_states(hidden_states: tuple[Tensor, ...], layers: tuple[int, ...]) -> Tensor:
+def cls_states(
+    hidden_states: tuple[Tensor, ...], layers: tuple[int, ...], starts_B: Tensor | None = None
+) -> Tensor:
     """[CLS] vectors of chosen layers.
 
     Args:
         hidden_states: of a model called with `output_hidden_states=True`; entry l is (B, S, H) and
             entry 0 the embeddings.
         layers: numbers in 1..N.
+        starts_B: (B,) first tokens of packed rows, whose hidden states are (1, T, H); None for
+            padded ones.
 
     Returns:
         (B, len(layers), H).
     """
     if not layers:
         return hidden_states[0][:, :0]
-    return torch.stack([hidden_states[layer][:, 0] for layer in layers], dim=1)
+    return torch.stack([_first_tokens(hidden_states[layer], starts_B) for layer in layers], dim=1)
+
+
+def _first_tokens(states: Tensor, starts_B: Tensor | None) -> Tensor:
+    if starts_B is None or len(states) == len(starts_B):  # at [CLS] alone already
+        return states[:, 0]
+    return states[0, starts_B]
 
 
 def identify_model(model: nn.Module) -> str:

@@ -118,6 +118,11 @@ class FitParams:
         "Autocast of the training step; auto = bfloat16 where the processor has it.",
         choices=("auto", "float32", "bfloat16"),
     )
+    packed: bool = option(
+        False,
+        "Train without padding: the rows of a batch as one, with FlashAttention; for a GPU, with "
+        "--dropout 0.",
+    )
     device: str = option("auto", "auto, cpu, cuda, cuda:1, mps.")
     seed: int = option(0, "Seed of the new head, the order of rows and dropout.", at_least=0)
     keep: str = option(

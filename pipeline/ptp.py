@@ -21,8 +21,8 @@ from torch import Tensor
 from pipeline.batches import UNLABELLED_CLASS, Rows
 from pipeline.errors import ParamsError
 from pipeline.evaluate import evaluate
-from pipeline.last_block import last_block_at_cls
 from pipeline.losses import hard_label_loss
+from pipeline.packing import as_trained
 from pipeline.params import StudentParams
 from pipeline.store.manifest import Manifest
 from pipeline.store.reader import TeacherCache
@@ -235,10 +235,10 @@ def pretrain(
         TrainingError: see `pipeline.training.train`.
     """
 
-    def terms(inputs: dict[str, Tensor], _: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
+    def terms(inputs: dict[str, Any], _: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
         return {"ce": hard_label_loss(model(**inputs).logits, labels_B)}
 
-    with last_block_at_cls(model):
+    with as_trained(model, params, device):
         progress = train(
             model,
             lesson.train,

@@ -25,7 +25,7 @@ from pipeline.workers import Workers
 
 STATE = ".state"  # checkpoint; gone from a published run
 IDENTITY = "identity.json"
-NOT_IDENTITY = ("preset", "init", "eval_batch_size", "device", "report_to")
+NOT_IDENTITY = ("preset", "init", "eval_batch_size", "packed", "device", "report_to")
 LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "numpy")
 
 

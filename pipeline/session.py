@@ -14,8 +14,8 @@ from pipeline.batches import Rows
 from pipeline.devices import pick_precision
 from pipeline.evaluate import evaluate
 from pipeline.files import naming_full_disk, write_json
-from pipeline.last_block import last_block_at_cls
 from pipeline.live import Logbook, logbook, no_logbook
+from pipeline.packing import as_trained
 from pipeline.params import FitParams
 from pipeline.runs import Run, describe_result, training_run
 from pipeline.sharing import unshared
@@ -118,7 +118,7 @@ def _train(s: Session, run: Run, log: Logbook, on_step: Callable[[StepLog], None
         log.on_step(entry)
         on_step(entry)
 
-    with last_block_at_cls(s.model):
+    with as_trained(s.model, s.params, s.device):
         return train(
             s.model,
             s.rows,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ RESIDENT_SHARE = 0.5  # the rest is for the student, its optimizer and activatio
 class Targets(Protocol):
     """The teacher's outputs for a batch, wherever they come from."""
 
-    def __call__(self, rows_B: Tensor, inputs: dict[str, Tensor], /) -> tuple[Tensor, Tensor]:
+    def __call__(self, rows_B: Tensor, inputs: dict[str, Any], /) -> tuple[Tensor, Tensor]:
         """(B, K) logits and (B, L, H) matched [CLS] vectors, on the device of `rows_B`."""
 
 

@@ -47,7 +47,7 @@ class Teacher:
         return int(self.model.config.hidden_size)
 
     @torch.inference_mode()
-    def __call__(self, inputs: dict[str, Tensor], layers: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    def __call__(self, inputs: dict[str, Any], layers: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Logits in the task's order and [CLS] of `layers`: (B, K) and (B, L, H) float32."""
         with autocast(self.device, self.compute):
             output = self.model(**inputs, output_hidden_states=True)
@@ -154,7 +154,7 @@ class LiveTargets:
     teacher: Teacher
     layers: tuple[int, ...]
 
-    def __call__(self, _: Tensor, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def __call__(self, _: Tensor, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """(B, K) logits and (B, L, H) [CLS] of a training batch."""
         logits_BK, cls_BLH = self.teacher(inputs, self.layers)
         return logits_BK.clone(), cls_BLH.clone()  # inference tensors cannot enter autograd

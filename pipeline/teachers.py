@@ -112,7 +112,7 @@ class DrawnTargets:
         """See `CachedTargets.prefetch`."""
         self.first.prefetch(rows_B)
 
-    def __call__(self, rows_B: Tensor, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def __call__(self, rows_B: Tensor, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Logits of the drawn teacher, and the first one's [CLS]."""
         logits_BK, cls_BLH = self.first(rows_B, inputs)
         (drawn,) = self._draw.choices(range(len(self.weights)), weights=self.weights)

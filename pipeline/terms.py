@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pipeline.batches import starts_of
 from pipeline.losses import Objective
 from pipeline.models import cls_states
 from pipeline.strategies.base import Matched, Strategy
@@ -51,7 +52,7 @@ class DistillationTerms(nn.Module):
             self.targets.prefetch(rows_B)
 
     def forward(
-        self, inputs: dict[str, Tensor], rows_B: Tensor, labels_B: Tensor
+        self, inputs: dict[str, Any], rows_B: Tensor, labels_B: Tensor
     ) -> dict[str, Tensor]:
         """Weighted terms by name: ce, kd, pt, where their weight is above 0."""
         (model,) = self._student
@@ -61,7 +62,7 @@ class DistillationTerms(nn.Module):
         teacher_BK, teacher_BLH = self.targets(rows_B, inputs)
         terms = self.objective.output_terms(output.logits, labels_B, teacher_BK, self.epoch)
         if self._matches:
-            student_BMH = cls_states(output.hidden_states, self._layers)
+            student_BMH = cls_states(output.hidden_states, self._layers, starts_of(inputs))
             batch = Matched(student_BMH, teacher_BLH, rows_B, labels_B)
             terms["pt"] = self.objective.beta * self.strategy(batch)
         return terms

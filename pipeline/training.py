@@ -21,6 +21,7 @@ from pipeline.devices import autocast, pick_precision
 from pipeline.errors import TrainingError
 from pipeline.files import naming_full_disk, read_json, write_json
 from pipeline.joint import Shares
+from pipeline.models import first_position
 from pipeline.params import FitParams
 from pipeline.workers import Workers
 
@@ -30,7 +31,7 @@ ADAM_EPSILON = 1e-6
 LOG_EVERY = 10  # steps between two reads of the losses from the device
 
 Scores = dict[str, dict[str, float]]
-Terms = Callable[[dict[str, Tensor], Tensor, Tensor], dict[str, Tensor]]
+Terms = Callable[[dict[str, Any], Tensor, Tensor], dict[str, Tensor]]
 """(model inputs, row numbers (B,), labels (B,)) -> weighted loss terms by name."""
 
 
@@ -82,7 +83,7 @@ def train(
     """Train `model` in place and leave it with the weights of its best epoch, or its last.
 
     Args:
-        model: a `transformers` classifier.
+        model: a `transformers` classifier, within `pipeline.packing.as_trained`.
         rows: training rows, on `device`.
         terms: one forward pass and its weighted losses; their sum is minimised. A module's own
             parameters are trained too, its state is part of checkpoints, its `start_epoch` is
@@ -120,6 +121,7 @@ def train(
     meter = _Meter(device, on_step, steps_per_epoch * settings.epochs)
     meter.step = progress.epoch * steps_per_epoch
     prefetch = getattr(terms, "prefetch", None)
+    first = first_position(model.config)
 
     for epoch in range(progress.epoch + 1, settings.epochs + 1):
         start = time.monotonic()
@@ -133,7 +135,10 @@ def train(
             if prefetch:
                 prefetch(shares.of(usable[batch]))
             here_B = shares.of(rows_B)
-            inputs = rows.batch(here_B, int(lengths[batch].max()))
+            if settings.packed:
+                inputs = rows.packed(here_B, lengths[shares.of(batch)], first)
+            else:
+                inputs = rows.batch(here_B, int(lengths[batch].max()))
             with autocast(device, precision):
                 losses = terms(inputs, here_B, rows.labels_N[here_B])
             losses = shares.weighed(losses, usable[batch])

@@ -120,12 +120,17 @@ def outcome(out: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["skip", "alp"] if SOAK else ["skip"])
-def test_two_processes_train_what_one_trains(world: World, tmp_path: Path, strategy: str) -> None:
+@pytest.mark.parametrize(
+    ("strategy", "more"),
+    [("skip", ()), ("alp", ()), ("skip", ("--packed",))] if SOAK else [("skip", ())],
+)
+def test_two_processes_train_what_one_trains(
+    world: World, tmp_path: Path, strategy: str, more: tuple[str, ...]
+) -> None:
     """150 rows in batches of 16: the last one has 6. Float32 sums in another order, no more."""
     given = ("--strategy", strategy, "--epochs", "2")
     finish(launch(world, tmp_path / "one", 1, *given))
-    stdout = finish(launch(world, tmp_path / "two", 2, *given))
+    stdout = finish(launch(world, tmp_path / "two", 2, *given, *more))
     assert stdout.count("of 4 layers") == 1  # one of them speaks
     weights, record = outcome(tmp_path / "one")
     weights_of_two, record_of_two = outcome(tmp_path / "two")
