@@ -147,6 +147,26 @@ def _shares(found: list[dict[str, Any]]) -> str:
     )
 
 
+def _arithmetic(found: dict[str, Any]) -> str:
+    peak = found["peak"]
+    rows = [["a large matrix product", "", "", f"{peak / 1e9:,.0f}", "100.0%"]]
+    one = found["stage_one"]
+    passes = [("stage one", one, "")]
+    passes += [("stage two", each, str(each["batch_size"])) for each in found["stage_two"]]
+    for name, each, batch in passes:
+        rows.append([
+            f"{name}, {each['layers']} layers", batch, f"{each['tokens']:,.0f}",
+            f"{each['rate'] / 1e9:,.0f}", f"{each['rate'] / peak:.1%}",
+        ])  # fmt: skip
+    head = ["", "batch", "tokens", "10^9 operations / s", "share"]
+    return (
+        "### Arithmetic\n\nOperations of the matrix products and of attention, as torch counts "
+        f"them, over the time of whole batches and steps; {found['teacher']}, "
+        f"{TASKS[found['task']]}, {found['precision']}, load {found['load']:.2f}.\n\n"
+        + table(head, rows)
+    )
+
+
 def _padding(found: list[dict[str, Any]]) -> str:
     keys = ("stage_one", "stage_two", "random", "padded_to_128")
     head = ["", "rows", "mean length", "stage one", "stage two", "random batches", "all to 128"]
@@ -237,8 +257,8 @@ def _startup(found: dict[str, Any]) -> str:
 
 
 SECTIONS: dict[str, Callable[[Any], str]] = {
-    "steps": _steps, "shares": _shares, "padding": _padding, "memory": _memory, "build": _build,
-    "loading": _loading, "sweep": _sweep, "startup": _startup,
+    "steps": _steps, "shares": _shares, "arithmetic": _arithmetic, "padding": _padding,
+    "memory": _memory, "build": _build, "loading": _loading, "sweep": _sweep, "startup": _startup,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ PARTS = {
     "loading": "benchmarks.build:measure_loading",
     "steps": "benchmarks.steps:measure_steps",
     "shares": "benchmarks.shares:measure_shares",
+    "arithmetic": "benchmarks.arithmetic:measure_arithmetic",
     "memory": "benchmarks.memory:measure_memory",
     "build": "benchmarks.build:measure_build",
     "sweep": "benchmarks.sweep:measure_sweep",

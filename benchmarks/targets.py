@@ -8,6 +8,8 @@ from typing import Any
 
 from benchmarks.summary import ratio
 
+LARGE = 16_000  # tokens of a batch that fills a GPU
+
 Parts = dict[str, Any]
 """What every part found, by name; a part that did not run is absent."""
 
@@ -99,6 +101,25 @@ def swept(parts: Parts) -> float | None:
     return found and float(found["sweep"]) / float(found["fits"])
 
 
+def _in_bfloat16(parts: Parts) -> dict[str, Any] | None:
+    found: dict[str, Any] | None = parts.get("arithmetic")
+    return found if found and found["precision"] == "bfloat16" else None
+
+
+def arithmetic_of_stage_one(parts: Parts) -> float | None:
+    """Of the teacher's pass; None where the run was in float32."""
+    found = _in_bfloat16(parts)
+    return float(found["stage_one"]["rate"]) / float(found["peak"]) if found else None
+
+
+def arithmetic_of_stage_two(parts: Parts) -> float | None:
+    """The worst of the students in large batches; None where the run was in float32."""
+    found = _in_bfloat16(parts)
+    cases = found["stage_two"] if found else []
+    rates = [float(each["rate"]) for each in cases if each["tokens"] >= LARGE]
+    return min(rates) / float(found["peak"]) if found and rates else None
+
+
 def starts(info: bool) -> Callable[[Parts], float | None]:
     """Median seconds of `pkd-cache info`, or of the slowest --help."""
 
@@ -140,6 +161,10 @@ TARGETS = (
            limit=0.02, share=True, of=padding("stage_one")),
     Target(text="padding among stage two's tokens, the worst of the four tasks",
            limit=0.1, share=True, of=padding("stage_two")),
+    Target(text="arithmetic over the measured bf16 matrix peak, stage one", limit=0.45,
+           at_least=True, share=True, of=arithmetic_of_stage_one),
+    Target(text="arithmetic over the measured bf16 matrix peak, stage two, at least 16k tokens",
+           limit=0.4, at_least=True, share=True, of=arithmetic_of_stage_two),
     Target(text="12 students in one sweep / 12 `pkd-student fit`", limit=0.9, of=swept),
     Target(text="seconds of `pkd-cache info` of a local cache", limit=0.3, of=starts(info=True)),
     Target(text="seconds of `--help`, the slowest command", limit=0.2, of=starts(info=False)),

@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.arithmetic import measure_arithmetic, operations_of_steps
 from benchmarks.build import LOADED, measure_build, measure_loading
-from benchmarks.contenders import WAYS, spread_lengths
+from benchmarks.contenders import WAYS, Ring, spread_lengths
 from benchmarks.lengths import GLUE, all_lengths, histogram, rows_of
 from benchmarks.padding import padded_share, padding_of, stage_one
 from benchmarks.page import BUILDS
 from benchmarks.setting import Setting
+from benchmarks.shapes import Shape
 from benchmarks.startup import INFO, measure_startup
 from benchmarks.steps import LARGE_WAYS
 from benchmarks.turns import _repeat, in_turn, step_clock, works_in_turn
@@ -167,6 +169,26 @@ def test_the_steps_need_no_library_of_the_cache(tmp_path: Path) -> None:
         assert sum(shares.values()) == pytest.approx(1)
         assert {"clipping", "optimizer", "backward", "embeddings"} < set(shares)
     assert parts["padding"]["found"][0]["task"] == "rte"
+
+
+def test_operations_are_those_of_the_formula(tmp_path: Path) -> None:
+    """24 H^2 a token and block, thrice with the backward pass; at [CLS] 4 H^2, and 20 H^2 a row."""
+    shape = Shape(name="small", layers=3, hidden=256, heads=4, vocabulary=50)
+    ring = Ring(
+        task="rte", lengths_N=torch.tensor([6, 6, 6, 6, 4, 4, 4, 4]), teacher=shape, student=shape,
+        batch_size=4, device=torch.device("cpu"), precision="float32", state=tmp_path,
+    )  # fmt: skip
+    for way, a_token, a_row in (("finetune", 3 * 24, 0), ("finetune-cls", 2 * 24 + 4, 20)):
+        found = operations_of_steps(ring, WAYS[way], 2)
+        expected = [3 * 256**2 * (tokens * a_token + 4 * a_row) for tokens in (16, 24)]
+        assert sorted(found) == pytest.approx(expected, rel=0.02)
+
+
+def test_the_shares_of_the_peak_are_measured() -> None:
+    found = measure_arithmetic(QUICK)
+    assert [each["layers"] for each in found["stage_two"]] == [3, 6]
+    for each in (found["stage_one"], *found["stage_two"]):
+        assert 0 < each["rate"] < found["peak"]
 
 
 def test_textbrewer_trains_on_the_same_batches() -> None:
