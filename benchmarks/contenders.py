@@ -21,6 +21,7 @@ from benchmarks.turns import Loop
 from pipeline.batches import Rows, training_batches
 from pipeline.last_block import last_block_at_cls
 from pipeline.losses import Objective
+from pipeline.packing import as_trained
 from pipeline.params import StudentParams
 from pipeline.recipe import objective_of
 from pipeline.strategies import make_strategy
@@ -45,6 +46,8 @@ class Way:
     """Else the precision of the run."""
     whole: bool = True
     """The models as `transformers` runs them; else their last blocks at [CLS] alone."""
+    dropout: float = 0.1
+    packed: bool = False
 
 
 WAYS = {
@@ -57,6 +60,14 @@ WAYS = {
     "cache-skip-float32": Way(
         text="from the cache, skip, float32", strategy="skip", teacher="cache", float32=True,
         whole=False,
+    ),
+    "cache-skip-dry": Way(
+        text="from the cache, skip, no dropout", strategy="skip", teacher="cache", whole=False,
+        dropout=0.0,
+    ),
+    "cache-skip-packed": Way(
+        text="the same, packed", strategy="skip", teacher="cache", whole=False, dropout=0.0,
+        packed=True,
     ),
     "live-kd": Way(text="live teacher, kd", strategy="kd", teacher="live"),
     "live-skip": Way(text="live teacher, skip", strategy="skip", teacher="live"),
@@ -124,6 +135,7 @@ class Ring:
         return StudentParams(
             strategy=way.strategy, student_layers=self.student.layers, batch_size=self.batch_size,
             epochs=1, precision="float32" if way.float32 else self.precision, project=True,
+            packed=way.packed,
         )  # fmt: skip
 
     def strategy(self, params: StudentParams) -> Strategy:
@@ -170,9 +182,9 @@ class LiveAtCls(LiveTargets):
             return super().__call__(rows_B, inputs)
 
 
-def as_run_by(way: Way, model: Any) -> AbstractContextManager[None]:
-    """The whole model, or its last block at [CLS] alone, as `pkd-student fit` runs it."""
-    return nullcontext() if way.whole else last_block_at_cls(model)
+def as_run_by(ring: Ring, way: Way, model: Any) -> AbstractContextManager[None]:
+    """The whole model, or as `pkd-student fit` runs it."""
+    return nullcontext() if way.whole else as_trained(model, ring.params(way), ring.device)
 
 
 def terms_of(ring: Ring, way: Way, model: Any) -> PacedTerms:
@@ -191,7 +203,7 @@ def loop_of(ring: Ring, way: Way) -> Loop:
         return textbrewer_loop(ring, way, batches_of(ring, way))
 
     def loop(wait: Callable[[], None]) -> None:
-        model = ring.student.classifier(ring.device).train()
+        model = ring.student.classifier(ring.device, way.dropout).train()
         terms = terms_of(ring, way, model)
         terms.wait = wait
 
@@ -200,7 +212,7 @@ def loop_of(ring: Ring, way: Way) -> Loop:
             return {}
 
         rows = PaddedRows(**vars(ring.rows)) if way.batches == "padded" else ring.rows
-        with as_run_by(way, model):
+        with as_run_by(ring, way, model):
             train(
                 model, rows, terms, evaluate, ring.params(way), ring.state, device=ring.device,
                 resume=False, on_step=lambda _: None, on_epoch=lambda _: None,

@@ -27,7 +27,7 @@ class Shape:
         """For people."""
         return f"{self.name} shape, {self.layers} layers of {self.hidden}"
 
-    def classifier(self, device: torch.device) -> Any:
+    def classifier(self, device: torch.device, dropout: float = 0.1) -> Any:
         """A classifier of two classes, float32."""
         from transformers import BertConfig, BertForSequenceClassification
 
@@ -35,6 +35,7 @@ class Shape:
         config = BertConfig(
             num_hidden_layers=self.layers, hidden_size=self.hidden, vocab_size=self.vocabulary,
             intermediate_size=4 * self.hidden, num_attention_heads=self.heads,
+            hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
         )  # fmt: skip
         return BertForSequenceClassification(config).to(device)
 

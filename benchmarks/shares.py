@@ -71,7 +71,7 @@ def _timed_steps(ring: Ring) -> list[dict[str, float]]:
         clock.start()
         inputs = ring.rows.batch(rows_B, int(ring.lengths_N[batch].max()))
         clock.lap("batch")
-        with autocast(ring.device, params.precision), as_run_by(way, model):
+        with autocast(ring.device, params.precision), as_run_by(ring, way, model):
             losses = terms(inputs, rows_B, ring.rows.labels_N[rows_B])
         total = torch.stack(list(losses.values())).sum()
         clock.lap("losses")  # the rest of it: the model's parts are told by hooks
