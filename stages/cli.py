@@ -14,8 +14,10 @@ from typing import Any, TypeVar, get_type_hints
 
 import click
 
-from pipeline import params
 from pipeline.errors import DataError, PipelineError
+from pipeline.params import PARAMS_OF_SECTION
+from pipeline.resolve import base_type, read_params
+from pipeline.resolve import resolve as find_values
 from pipeline.tasks import BUILT_IN, Task, find_task
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -107,7 +109,7 @@ def with_params(section: str) -> Callable[[F], F]:
     """Add one option per parameter of a section; the function receives them all as `**flags`."""
 
     def wrap(function: F) -> F:
-        kind = params.PARAMS_OF_SECTION[section]
+        kind = PARAMS_OF_SECTION[section]
         hints = get_type_hints(kind)
         for each in reversed(fields(kind)):
             function = _option_for(each, hints[each.name])(function)
@@ -117,7 +119,7 @@ def with_params(section: str) -> Callable[[F], F]:
 
 
 def _option_for(each: Any, hint: Any) -> Callable[[F], F]:
-    value_type, _ = params.base_type(hint)
+    value_type, _ = base_type(hint)
     flag = each.name.replace("_", "-")
     default = "" if each.default is None else f" [default: {each.default}]"
     help_text = each.metadata["help"] + default
@@ -179,7 +181,7 @@ _COMPLETE: dict[str, Callable[[Any, Any, str], list[str]]] = {
 
 def resolve(section: str, flags: Mapping[str, Any], task: str | None) -> tuple[Any, dict[str, str]]:
     """Resolve parameters and show on standard error each that is not a default, with its source."""
-    values, sources = params.resolve(section, flags, task=task)
+    values, sources = find_values(section, flags, task=task)
     told = {name: source for name, source in sources.items() if source != "default"}
     rest = [f"{n}={getattr(values, n)}" for n, s in sources.items() if s == "default"]
     for name, source in told.items():
@@ -190,7 +192,7 @@ def resolve(section: str, flags: Mapping[str, Any], task: str | None) -> tuple[A
 
 def task_named(name: str) -> Task:
     """The task of `--task`, built in or described in `params.yaml`."""
-    return find_task(name, params.read_params().get("tasks") or {})
+    return find_task(name, read_params().get("tasks") or {})
 
 
 def prepared_data(task: str, folder: Path | None) -> Any:
@@ -239,7 +241,7 @@ task_option = click.option(
     "--task",
     required=True,
     help="A GLUE task (rte, mrpc, sst2, ...), demo, or your own.",
-    shell_complete=lambda *given: _beginning(given[2], BUILT_IN, params.read_params().get("tasks")),
+    shell_complete=lambda *given: _beginning(given[2], BUILT_IN, read_params().get("tasks")),
 )
 
 

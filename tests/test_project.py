@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import params
+from pipeline.params import PARAMS_OF_SECTION
+from pipeline.resolve import known_names, resolve
 from tests.test_imports import reachable
 
 ROOT = Path(__file__).parent.parent
@@ -23,19 +24,19 @@ STAGE_MODULES = {
 }
 
 
-@pytest.mark.parametrize("section", params.PARAMS_OF_SECTION)
+@pytest.mark.parametrize("section", PARAMS_OF_SECTION)
 def test_params_yaml_resolves_for_the_demo_and_for_a_real_task(section: str) -> None:
     for task in ("demo", "rte"):
-        values, sources = params.resolve(section, {}, task=task, path=ROOT / "params.yaml")
-        assert set(sources) == set(params.known_names(section))
-        assert isinstance(values, params.PARAMS_OF_SECTION[section])
+        values, sources = resolve(section, {}, task=task, path=ROOT / "params.yaml")
+        assert set(sources) == set(known_names(section))
+        assert isinstance(values, PARAMS_OF_SECTION[section])
 
 
 def test_the_demos_values_do_not_leak_into_real_tasks() -> None:
     for section in ("teacher", "student"):
-        values, _ = params.resolve(section, {}, task="rte", path=ROOT / "params.yaml")
+        values, _ = resolve(section, {}, task="rte", path=ROOT / "params.yaml")
         assert values.init is None
-        assert values == params.PARAMS_OF_SECTION[section]()
+        assert values == PARAMS_OF_SECTION[section]()
 
 
 @pytest.mark.parametrize("stage", DVC["stages"])

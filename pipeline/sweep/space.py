@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.errors import ParamsError
-from pipeline.params import StudentParams, parse_value
+from pipeline.params import StudentParams
+from pipeline.resolve import parse_value
 
 NOT_SWEPT = ("preset", "device", "eval_batch_size")
 

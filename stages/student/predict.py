@@ -68,11 +68,11 @@ def predict(
     """
     to_stdout = out is None and glue_submission is None
     _check_usage(source, kind, out, out_format, glue_submission, on_error, keep, as_json)
-    from pipeline.params import read_params
     from pipeline.predict.run import Options, predict_rows
     from pipeline.predict.source import open_source
     from pipeline.predict.student import describe_student
     from pipeline.predict.target import glue_target, plain_target
+    from pipeline.resolve import read_params
 
     described = describe_student(
         student,

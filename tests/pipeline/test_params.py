@@ -10,14 +10,8 @@ from typing import Any
 import pytest
 
 from pipeline.errors import ParamsError
-from pipeline.params import (
-    PARAMS_OF_SECTION,
-    SECTIONS,
-    base_type,
-    known_names,
-    read_params,
-    resolve,
-)
+from pipeline.params import PARAMS_OF_SECTION
+from pipeline.resolve import SECTIONS, base_type, known_names, read_params, resolve
 
 
 @pytest.fixture

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import params
 from pipeline.errors import ParamsError
 from pipeline.layers import layer_map
+from pipeline.params import StudentParams
 from pipeline.presets import load_preset, preset_names
 from pipeline.ptp import parse_thresholds
+from pipeline.resolve import resolve
 from pipeline.sharing import passes
 from pipeline.tasks import GLUE_NAMES
 from tests.support.runs import strategy_for
@@ -27,7 +28,7 @@ def test_a_preset_resolves_for_its_sections(name: str, task: str) -> None:
     assert preset.source
     assert len(preset.deviations) >= 3
     for section in preset.sections:
-        values, sources = params.resolve(section, {"preset": name}, task=task)
+        values, sources = resolve(section, {"preset": name}, task=task)
         for key, value in preset.values(section, task).items():
             assert getattr(values, key) == pytest.approx(value)
             assert sources[key] == f"preset {name}"
@@ -37,10 +38,10 @@ def test_a_preset_resolves_for_its_sections(name: str, task: str) -> None:
 
 def test_the_published_settings_of_pkd() -> None:
     """Winning 6-layer PKD-Skip runs of the authors' result files."""
-    rte, _ = params.resolve("student", {"preset": "pkd2019"}, task="rte")
+    rte, _ = resolve("student", {"preset": "pkd2019"}, task="rte")
     assert (rte.learning_rate, rte.temperature, rte.alpha, rte.beta) == (1e-5, 10, 0.7, 500)
     assert rte.normalize
-    mnli, _ = params.resolve("student", {"preset": "pkd2019"}, task="mnli")
+    mnli, _ = resolve("student", {"preset": "pkd2019"}, task="mnli")
     assert not mnli.normalize
     assert layer_map(rte.strategy, 12, rte.student_layers) == (2, 4, 6, 8, 10)
     grid = load_preset("pkd2019").grid
@@ -59,7 +60,7 @@ PEAKD = {
 @pytest.mark.parametrize(("task", "thresholds"), PEAKD.items())
 def test_the_settings_of_pea_kd(task: str, thresholds: tuple[float, float] | None) -> None:
     """Of the authors' code; the median where it names no thresholds."""
-    values, _ = params.resolve("student", {"preset": "peakd"}, task=task)
+    values, _ = resolve("student", {"preset": "peakd"}, task=task)
     assert parse_thresholds(values.ptp_thresholds) == thresholds
     assert (values.share, values.pretrain, values.pretrain_epochs) == ("sps", "ptp", 2)
     assert (values.batch_size, values.epochs, values.learning_rate) == (64, 6, 2e-5)
@@ -71,9 +72,7 @@ def test_the_settings_of_pea_kd(task: str, thresholds: tuple[float, float] | Non
 
 
 def test_the_help_and_the_documents_name_every_preset() -> None:
-    (text,) = (
-        each.metadata["help"] for each in fields(params.StudentParams) if each.name == "preset"
-    )
+    (text,) = (each.metadata["help"] for each in fields(StudentParams) if each.name == "preset")
     for name in preset_names():
         assert name in text
         assert f"--preset {name}" in (ROOT / "docs" / "methods.md").read_text("utf-8")
@@ -84,14 +83,14 @@ def test_flags_beat_a_preset_and_a_preset_beats_the_file(tmp_path: Path) -> None
     path = tmp_path / "params.yaml"
     path.write_text("student: {beta: 7, seed: 3, tasks: {rte: {alpha: 0.1}}}")
     given = {"preset": "pkd2019", "temperature": 4.0}
-    values, sources = params.resolve("student", given, task="rte", path=path)
+    values, sources = resolve("student", given, task="rte", path=path)
     assert (values.beta, values.alpha, values.temperature, values.seed) == (500, 0.7, 4.0, 3)
     assert sources["temperature"] == "flag"
     assert sources["seed"] == f"{path}: student"
     path.write_text("student: {preset: bert-emd}")
-    assert params.resolve("student", {}, task="rte", path=path)[0].strategy == "emd"
+    assert resolve("student", {}, task="rte", path=path)[0].strategy == "emd"
 
 
 def test_an_unknown_preset_suggests_the_nearest() -> None:
     with pytest.raises(ParamsError, match=r"Unknown preset `pkd2018`\. Did you mean `pkd2019`\?"):
-        params.resolve("student", {"preset": "pkd2018"}, task="rte")
+        resolve("student", {"preset": "pkd2018"}, task="rte")
