@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pipeline.sharing import FAMILIES
+from pipeline import sharing
 
+FAMILIES = (*sharing.FAMILIES, "distilbert")
 PACKED = "pkd_packed"  # name of `pipeline.packing`'s attention
 ATTENTIONS = ("sdpa", PACKED)
 
@@ -45,18 +47,64 @@ def last_block_at_cls(model: Any) -> Iterator[None]:
         del block.forward
 
 
+def blocks_of(model: Any) -> Any:
+    """The transformer blocks of a model of `FAMILIES`."""
+    encoder = model.base_model
+    return (encoder.transformer if hasattr(encoder, "transformer") else encoder.encoder).layer
+
+
+def attention_dropout(model: Any) -> float:
+    """The probability, of a model of `FAMILIES`."""
+    return max(float(_parts_of(block).attention.dropout.p) for block in blocks_of(model))
+
+
 def _last_block(model: Any) -> Any | None:
     config = model.config
     attention = config._attn_implementation  # noqa: SLF001 (it has no other name)
     if config.model_type not in FAMILIES or attention not in ATTENTIONS:
         return None
-    return model.base_model.encoder.layer[-1]
+    return blocks_of(model)[-1]
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a block is made of, whatever its family calls it."""
+
+    attention: Any
+    query: Any
+    key: Any
+    value: Any
+    rest: Callable[[Tensor, Tensor], Tensor]
+    """(attended, input) -> output of the block, token by token."""
+
+
+def _parts_of(block: Any) -> _Parts:
+    if not hasattr(block, "ffn"):
+        own = block.attention.self
+        return _Parts(
+            own,
+            own.query,
+            own.key,
+            own.value,
+            lambda context, states: block.feed_forward_chunk(
+                block.attention.output(context, states)
+            ),
+        )
+    own = block.attention  # of DistilBERT
+
+    def rest(context: Tensor, states: Tensor) -> Tensor:
+        attended = block.sa_layer_norm(own.out_lin(context) + states)
+        result: Tensor = block.output_layer_norm(block.ffn(attended) + attended)
+        return result
+
+    return _Parts(own, own.q_lin, own.k_lin, own.v_lin, rest)
 
 
 def _at_cls(block: Any) -> Callable[..., Tensor]:
     from transformers import AttentionInterface
 
-    attention = block.attention.self
+    parts = _parts_of(block)
+    attention = parts.attention
     attend = AttentionInterface()[attention.config._attn_implementation]  # noqa: SLF001
 
     def heads(linear: Any, states: Tensor) -> Tensor:
@@ -67,24 +115,24 @@ def _at_cls(block: Any) -> Callable[..., Tensor]:
 
     def forward(states_BSH: Tensor, mask: Tensor | None = None, *_: Any, **options: Any) -> Tensor:
         """(B, 1, H); `mask` is of (B, 1, S, S). Packed rows come as (1, T, H)."""
-        if "cu_seq_lens_q" in options:
-            first_1BH = states_BSH[:, options["cu_seq_lens_q"][:-1]]
-            first, options = first_1BH, options | _one_query_each(options["cu_seq_lens_q"])
+        packed = "cu_seq_lens_q" in options
+        if packed:
+            first = states_BSH[:, options["cu_seq_lens_q"][:-1]]  # (1, B, H)
+            options |= _one_query_each(options["cu_seq_lens_q"])
         else:
             first = states_BSH[:, :1]
         context, _weights = attend(
             attention,
-            heads(attention.query, first),
-            heads(attention.key, states_BSH),
-            heads(attention.value, states_BSH),
+            heads(parts.query, first),
+            heads(parts.key, states_BSH),
+            heads(parts.value, states_BSH),
             None if mask is None else mask[:, :, :1],
             dropout=attention.dropout.p if attention.training else 0.0,
             scaling=attention.scaling,
             **options,
         )
-        attended = block.attention.output(context.flatten(2), first)
-        result: Tensor = block.feed_forward_chunk(attended)
-        return result.transpose(0, 1) if "cu_seq_lens_q" in options else result
+        result = parts.rest(context.flatten(2), first)
+        return result.transpose(0, 1) if packed else result
 
     return forward
 

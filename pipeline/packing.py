@@ -19,9 +19,8 @@ from torch import Tensor
 
 from pipeline.devices import pick_precision
 from pipeline.errors import ModelError, ParamsError
-from pipeline.last_block import PACKED, last_block_at_cls
+from pipeline.last_block import FAMILIES, PACKED, attention_dropout, last_block_at_cls
 from pipeline.params import FitParams
-from pipeline.sharing import FAMILIES
 
 
 @contextmanager
@@ -57,8 +56,7 @@ def require_packable(model: Any, settings: FitParams, device: torch.device) -> N
             f"--packed needs blocks like BERT's, which `{config.model_type}` does not have; start "
             f"from one of {', '.join(FAMILIES)}, or leave --packed out."
         )
-    dropout = config.attention_probs_dropout_prob
-    if dropout:
+    if dropout := attention_dropout(model):
         raise ParamsError(
             "--packed: attention over packed rows has no dropout, and this encoder's is "
             f"{dropout:g}; add --dropout 0, or leave --packed out."

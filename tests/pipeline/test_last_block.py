@@ -33,7 +33,7 @@ from tests.support.tiny import (
     tiny_tokenizer,
 )
 
-LIKE_BERT = ("bert", "minilm", "roberta", "xlm-roberta", "electra")
+LIKE_BERT = ("bert", "minilm", "roberta", "xlm-roberta", "electra", "distilbert")
 LENGTHS = {"padded": ["w1 sun w2 w3 rain", "w4"], "all as long": ["w1 sun w2", "w4 w5 w6"]}
 
 
