@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from pipeline.batches import spread_rows, token_budget_batches
 from pipeline.devices import autocast
 from pipeline.last_block import last_block_at_cls
 from pipeline.params import CacheParams
+from pipeline.timing import seconds_of
 
 TASK, WAY = "rte", "cache-skip"
 DEPTHS = (3, 6)
@@ -59,7 +59,7 @@ def matrix_peak(setting: Setting) -> float:
     side = 64 if setting.quick else 8192 if setting.device.type == "cuda" else 2048
     kind = torch.bfloat16 if setting.precision == "bfloat16" else torch.float32
     one, other = (torch.randn(side, side, dtype=kind, device=setting.device) for _ in range(2))
-    seconds = [_seconds(lambda: one @ other, setting) for _ in range(10)]
+    seconds = [seconds_of(lambda: one @ other, setting.device) for _ in range(10)]
     return 2 * side**3 / min(seconds)
 
 
@@ -83,7 +83,7 @@ def _stage_one(teacher: Shape, setting: Setting) -> dict[str, Any]:
 
     with FlopCounterMode(display=False) as counter:
         run()
-    rate = counter.get_total_flops() / min(_seconds(run, setting) for _ in range(3))
+    rate = counter.get_total_flops() / min(seconds_of(run, setting.device) for _ in range(3))
     return {"layers": teacher.layers, "tokens": float(lengths.sum()) / len(batches), "rate": rate}
 
 
@@ -130,13 +130,3 @@ def operations_of_steps(ring: Ring, way: Way, steps: int) -> list[int]:
 
 def _on_cuda(setting: Setting) -> bool:
     return setting.device.type == "cuda"
-
-
-def _seconds(work: Any, setting: Setting) -> float:
-    if _on_cuda(setting):
-        torch.cuda.synchronize(setting.device)
-    start = time.perf_counter()
-    work()
-    if _on_cuda(setting):
-        torch.cuda.synchronize(setting.device)
-    return time.perf_counter() - start

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ import torch
 from benchmarks.setting import Setting
 from benchmarks.shapes import BASE, TINY, Shape
 from benchmarks.summary import summary
-from benchmarks.turns import works_in_turn
 from benchmarks.world import TASK, World, make_world
 from pipeline import machine
 from pipeline.batches import Rows, token_budget_batches
 from pipeline.params import CacheParams
 from pipeline.teacher_pass import Teacher, load_teacher
+from pipeline.timing import Rounds, seconds_of, take_turns
 
 # a teacher for a processor, on which bert-base would take minutes: every cost that is not the
 # teacher's weighs more against it
@@ -109,11 +110,16 @@ def measure_loading(setting: Setting) -> dict[str, Any]:
         def load(layers: tuple[int, ...]) -> Any:
             return load_targets(TeacherCache.open(path), "train", layers, setting.device)
 
-        works = {name: (lambda chosen=each: load(chosen)) for name, each in LOADED.items()}
+        works = {
+            name: partial(seconds_of, partial(load, layers), setting.device)
+            for name, layers in LOADED.items()
+        }
         setting.tell(f"loading a cache of {rows} rows")
-        seconds = works_in_turn(works, 3 if setting.quick else 9, 1, setting.device)
+        seconds = take_turns(works, Rounds.exactly(4 if setting.quick else 10), "loading")
         sizes = {name: load(layers).cls_NLH.nbytes for name, layers in LOADED.items()}
     return {
         "rows": rows, "hidden": hidden, "load": machine.load(),
-        "contenders": {n: summary(s) | {"bytes": sizes[n]} for n, s in seconds.items()},
+        "contenders": {  # the first round warms up
+            name: summary(each[1:]) | {"bytes": sizes[name]} for name, each in seconds.items()
+        },
     }  # fmt: skip

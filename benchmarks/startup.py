@@ -7,16 +7,18 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.setting import Setting
 from benchmarks.summary import summary
-from benchmarks.turns import works_in_turn
 from pipeline import machine
+from pipeline.timing import Rounds, seconds_of, take_turns
 
 GROUPS = ("data", "teacher", "cache", "student", "report")
 INFO = "pkd-cache info CACHE"
+WARM_UP = 1
 
 
 def measure_startup(setting: Setting) -> dict[str, Any]:
@@ -31,12 +33,14 @@ def measure_startup(setting: Setting) -> dict[str, Any]:
         used: dict[str, list[float]] = {name: [] for name in commands}
         works = {name: _work(words, used[name]) for name, words in commands.items()}
         setting.tell(f"start-up of {len(works)} commands")
-        warm_up = 1
-        seconds = works_in_turn(works, 2 if setting.quick else 7, warm_up, setting.device)
+        rounds = Rounds.exactly(WARM_UP + (2 if setting.quick else 7))
+        timed = {name: partial(seconds_of, work, setting.device) for name, work in works.items()}
+        seconds = take_turns(timed, rounds, "start-up")
     return {
         "load": machine.load(),
         "contenders": {
-            name: summary(seconds[name]) | {"processor": summary(used[name][warm_up:])["median"]}
+            name: summary(seconds[name][WARM_UP:])
+            | {"processor": summary(used[name][WARM_UP:])["median"]}
             for name in commands
         },
     }  # fmt: skip

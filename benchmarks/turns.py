@@ -102,20 +102,3 @@ def step_clock(device: torch.device) -> Clock:
     """Processor time where a step is the work of one thread: other load hardly changes it."""
     alone = device.type == "cpu" and torch.get_num_threads() == 1
     return time.process_time if alone else time.perf_counter
-
-
-def works_in_turn(
-    works: Mapping[str, Callable[[], object]], rounds: int, warm_up: int, device: torch.device
-) -> dict[str, list[float]]:
-    """Seconds of calls, in turn."""
-    loops = {name: _repeat(work) for name, work in works.items()}
-    return in_turn(loops, rounds, warm_up, device)
-
-
-def _repeat(work: Callable[[], object]) -> Loop:
-    def loop(wait: Callable[[], None]) -> None:
-        while True:
-            wait()
-            work()
-
-    return loop

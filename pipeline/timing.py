@@ -23,6 +23,11 @@ class Rounds:
     seconds: float
     """Wall time after which rounds stop, once there are `least`."""
 
+    @classmethod
+    def exactly(cls, count: int) -> Rounds:
+        """So many, however long they take."""
+        return cls(least=count, most=count, seconds=0.0)
+
     def enough(self, done: int, spent: float) -> bool:
         """Whether `done` rounds that took `spent` seconds together are enough."""
         return done >= self.most or (done >= self.least and spent > self.seconds)
