@@ -18,10 +18,19 @@ DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 STAGE_MODULES = {
     "base": {"pipeline.demo", "pipeline.pretrain"},
     "data": {"pipeline.demo", "pipeline.tasks"},
-    "teacher": {"pipeline.fit_teacher", "pipeline.training", "pipeline.models", "pipeline.encode"},
-    "cache": {"pipeline.build", "pipeline.plan", "pipeline.teacher_pass", "pipeline.encode"},
-    "student": {"pipeline.fit_student", "pipeline.training", "pipeline.losses", "pipeline.targets"},
-}
+    "teacher": {
+        "pipeline.fit_teacher", "pipeline.training", "pipeline.models", "pipeline.encode",
+        "pipeline.packing", "pipeline.last_block",
+    },
+    "cache": {
+        "pipeline.build", "pipeline.plan", "pipeline.teacher_pass", "pipeline.encode",
+        "pipeline.last_block",
+    },
+    "student": {
+        "pipeline.fit_student", "pipeline.training", "pipeline.losses", "pipeline.targets",
+        "pipeline.packing", "pipeline.last_block",
+    },
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("section", PARAMS_OF_SECTION)
