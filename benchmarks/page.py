@@ -10,7 +10,7 @@ from benchmarks.contenders import WAYS
 from benchmarks.memory import CONTENDERS
 from benchmarks.shares import PIECES, TEACHER
 from benchmarks.summary import ratio
-from benchmarks.targets import TARGETS, Parts, memory_ratio
+from benchmarks.targets import TARGETS, Parts, memory_ratio, step_ratio
 from pipeline.files import read_json
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -112,10 +112,11 @@ def _case(case: dict[str, Any]) -> str:
         if "missing" in measured:
             rows.append([text, measured["missing"], "", "", "", "", ""])
             continue
-        own = found.get(name.replace("live", "cache"), {}) if "live" in name else {}
-        base = own or found["cache-skip"]
+        own = name.replace("live", "cache")
+        base = own if "live" in name and own in found else "cache-skip"
         ratios = [
-            ratio(measured, found["finetune"]), ratio(measured, base), ratio(measured, base, "sum")
+            step_ratio(found, name, "finetune"), step_ratio(found, name, base),
+            ratio(measured, found[base], "sum"),
         ]  # fmt: skip
         rows.append([text, *_milliseconds(measured), *map(_times, ratios)])
     head = ["", "ms a step", "q1 - q3", "steps", "/ fine-tuning", "/ from the cache", "of sums"]

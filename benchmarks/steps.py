@@ -62,7 +62,7 @@ def _on_a_processor() -> list[Case]:
     same = ("finetune", "finetune-cls", "cache-skip", "live-skip")
     textbrewer = ("textbrewer", "textbrewer-random")
     chosen = [
-        ("rte", BASE, 3, (*same, "live-skip-cls", "textbrewer"), 16, 6),
+        ("rte", BASE, 3, (*same, "live-skip-cls", "textbrewer"), 16, 10),
         ("sst2", BASE, 3, (*same, *textbrewer, "2019"), 32, 6),
         ("mrpc", BASE, 3, same, 16, 4),
         ("cola", BASE, 3, same, 32, 4),
@@ -101,7 +101,9 @@ def measure_case(case: Case, setting: Setting) -> dict[str, Any]:
             loops, case.rounds, case.warm_up, setting.device, step_clock(setting.device)
         )
     measured: dict[str, Measured] = {
-        name: missing[name] if name in missing else summary(seconds[name])
+        name: missing[name]
+        if name in missing
+        else summary(seconds[name]) | {"steps": [round(each, 5) for each in seconds[name]]}
         for name in case.ways
         if name in seconds or name in missing
     }

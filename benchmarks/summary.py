@@ -20,6 +20,19 @@ def summary(seconds: Sequence[float]) -> Measured:
     }  # fmt: skip
 
 
+def paired(one: Measured | None, other: Measured | None) -> float | None:
+    """Median over the steps of how many times `other` is `one`; both did the same in each step.
+
+    What slows the machine for a while slows both, so this varies less than a ratio of medians,
+    which it is where a file does not hold the single steps.
+    """
+    if ratio(one, other) is None or not one or not other:
+        return None
+    if len(one.get("steps", ())) != one["count"] or len(other.get("steps", ())) != one["count"]:
+        return ratio(one, other)
+    return float(np.median(np.asarray(one["steps"]) / np.asarray(other["steps"])))
+
+
 def ratio(one: Measured | None, other: Measured | None, key: str = "median") -> float | None:
     """How many times `other` is `one`; None where one of them was not measured."""
     if not one or not other or "missing" in one or "missing" in other:

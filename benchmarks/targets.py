@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.summary import ratio
+from benchmarks.contenders import WAYS
+from benchmarks.summary import paired, ratio
 
 LARGE = 16_000  # tokens of a batch that fills a GPU
 
@@ -47,13 +48,15 @@ def case_of(parts: Parts, task: str, teacher_layers: int, student_layers: int) -
 def steps(
     one: str, other: str, task: str, teacher: int, student: int
 ) -> Callable[[Parts], float | None]:
-    """Median step of one contender over that of another."""
+    """Steps of one contender over those of another."""
+    return lambda parts: step_ratio(case_of(parts, task, teacher, student) or {}, one, other)
 
-    def of(parts: Parts) -> float | None:
-        found = case_of(parts, task, teacher, student) or {}
-        return ratio(found.get(one), found.get(other))
 
-    return of
+def step_ratio(contenders: dict[str, Any], one: str, other: str) -> float | None:
+    """Step by step where both have the same batches, else of medians; None if one is missing."""
+    alike = WAYS[one].batches == WAYS[other].batches
+    compare = paired if alike else ratio
+    return compare(contenders.get(one), contenders.get(other))
 
 
 def against_float32(parts: Parts) -> float | None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from benchmarks.page import FOLDER, PAGE, page_text
-from benchmarks.summary import ratio, summary
-from benchmarks.targets import TARGETS, Parts
+from benchmarks.summary import paired, ratio, summary
+from benchmarks.targets import TARGETS, Parts, step_ratio
 from pipeline.files import read_json
 
 
@@ -58,6 +58,21 @@ def test_a_summary_by_hand() -> None:
     assert ratio(summary([6.0, 6.0]), found, "sum") == pytest.approx(0.6)
     assert ratio({"missing": "not installed"}, found) is None
     assert ratio(found, None) is None
+
+
+def test_steps_are_compared_in_pairs() -> None:
+    """A slow moment hits both; an odd step of one is no more than one of the pairs."""
+    one = summary([2.0, 20.0, 9.0]) | {"steps": [2.0, 20.0, 9.0]}
+    other = summary([1.0, 10.0, 1.0]) | {"steps": [1.0, 10.0, 1.0]}
+    assert ratio(one, other) == 9.0
+    assert paired(one, other) == 2.0
+    assert paired(summary([2.0, 20.0, 9.0]), other) == 9.0  # of medians
+    assert paired(one, summary([1.0]) | {"steps": [1.0]}) == 9.0
+    assert paired(one, {"missing": "not installed"}) is None
+    found = {"2019": one, "cache-skip": other, "finetune": other}
+    assert step_ratio(found, "2019", "cache-skip") == 9.0  # other batches
+    assert step_ratio(found, "finetune", "cache-skip") == 1.0
+    assert step_ratio(found, "live-skip", "cache-skip") is None
 
 
 def test_targets_are_ratios_of_medians() -> None:
