@@ -60,8 +60,9 @@ def attention_dropout(model: Any) -> float:
 
 def _last_block(model: Any) -> Any | None:
     config = model.config
-    attention = config._attn_implementation  # noqa: SLF001 (it has no other name)
-    if config.model_type not in FAMILIES or attention not in ATTENTIONS:
+    if getattr(config, "model_type", None) not in FAMILIES:  # any module with outputs may be scored
+        return None
+    if config._attn_implementation not in ATTENTIONS:  # noqa: SLF001 (it has no other name)
         return None
     return blocks_of(model)[-1]
 
