@@ -7,15 +7,13 @@ matrix products and attention, forward and backward. What the last block leaves 
 from __future__ import annotations
 
 import itertools
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.contenders import WAYS, Ring, Way, loop_of, spread_lengths
+from benchmarks.contenders import WAYS, Ring, Way, loop_of, ring_of, spread_lengths
 from benchmarks.lengths import all_lengths, rows_of
 from benchmarks.setting import Setting
 from benchmarks.shapes import BASE, TINY, Shape
@@ -51,12 +49,12 @@ def _batch_sizes(setting: Setting) -> tuple[int, ...]:
     """Rows: 256 of RTE are 17,000 tokens."""
     if setting.quick:
         return (4,)
-    return (32, 256) if setting.device.type == "cuda" else (16,)
+    return (32, 256) if _on_cuda(setting) else (16,)
 
 
 def matrix_peak(setting: Setting) -> float:
     """Operations a second of a large square matrix product, the best of several."""
-    side = 64 if setting.quick else 8192 if setting.device.type == "cuda" else 2048
+    side = 64 if setting.quick else 8192 if _on_cuda(setting) else 2048
     kind = torch.bfloat16 if setting.precision == "bfloat16" else torch.float32
     one, other = (torch.randn(side, side, dtype=kind, device=setting.device) for _ in range(2))
     seconds = [seconds_of(lambda: one @ other, setting.device) for _ in range(10)]
@@ -91,12 +89,7 @@ def _stage_two(teacher: Shape, depth: int, batch_size: int, setting: Setting) ->
     """Steps of `pipeline.training.train` itself."""
     rounds, warm_up = (20, 5) if _on_cuda(setting) else (3, 1)
     lengths = spread_lengths(all_lengths(TASK), batch_size, _steps_of(batch_size, rounds + warm_up))
-    with tempfile.TemporaryDirectory() as folder:
-        ring = Ring(
-            task=TASK, lengths_N=lengths, teacher=teacher, student=teacher.cut(depth),
-            batch_size=batch_size, device=setting.device, precision=setting.precision,
-            state=Path(folder),
-        )  # fmt: skip
+    with ring_of(setting, TASK, lengths, teacher, teacher.cut(depth), batch_size) as ring:
         steps = len(lengths) // batch_size
         operations = operations_of_steps(ring, WAYS[WAY], steps)
         seconds = in_turn({WAY: loop_of(ring, WAYS[WAY])}, steps - warm_up, warm_up, setting.device)

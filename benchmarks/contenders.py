@@ -5,8 +5,9 @@ All but TextBrewer's run `pipeline.training.train` itself, with other targets or
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.lengths import LONGEST, all_lengths, rows_of
+from benchmarks.setting import Setting
 from benchmarks.shapes import Shape
 from benchmarks.turns import Loop
 from pipeline.batches import Rows, training_batches
@@ -170,6 +172,24 @@ class Ring:
         if way.teacher == "cache":
             return self.cached(layers)
         return self.live(layers, way)
+
+
+@contextmanager
+def ring_of(
+    setting: Setting,
+    task: str,
+    lengths_N: Tensor,
+    teacher: Shape,
+    student: Shape,
+    batch_size: int,
+) -> Iterator[Ring]:
+    """A case on the device and in the precision of a run; its folder goes with it."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Ring(
+            task=task, lengths_N=lengths_N, teacher=teacher, student=student,
+            batch_size=batch_size, device=setting.device, precision=setting.precision,
+            state=Path(folder),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

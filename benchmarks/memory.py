@@ -6,13 +6,12 @@ import argparse
 import json
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.contenders import WAYS, Ring, loop_of
+from benchmarks.contenders import WAYS, Ring, loop_of, ring_of
 from benchmarks.lengths import all_lengths
 from benchmarks.setting import Setting
 from benchmarks.shapes import BASE, TINY
@@ -60,12 +59,8 @@ def _batch_size(setting: Setting) -> int:
 def peak_of(name: str, setting: Setting) -> dict[str, int]:
     """Peak bytes of a few steps in this process, and the bytes of cached layers in them."""
     teacher = TINY if setting.quick else BASE
-    with tempfile.TemporaryDirectory() as folder:
-        ring = Ring(
-            task=TASK, lengths_N=all_lengths(TASK), teacher=teacher,
-            student=teacher.cut(STUDENT_LAYERS), batch_size=_batch_size(setting),
-            device=setting.device, precision=setting.precision, state=Path(folder),
-        )  # fmt: skip
+    student, size = teacher.cut(STUDENT_LAYERS), _batch_size(setting)
+    with ring_of(setting, TASK, all_lengths(TASK), teacher, student, size) as ring:
         steps = 20 if setting.device.type == "cuda" else 2
         in_turn({name: loop_of(ring, WAYS[name])}, steps, 0, setting.device)
         return {"peak": _peak_bytes(setting.device), "cached": _cached_bytes(ring, name)}

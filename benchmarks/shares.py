@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.contenders import WAYS, Ring, as_run_by, spread_lengths, terms_of
+from benchmarks.contenders import WAYS, Ring, as_run_by, ring_of, spread_lengths, terms_of
 from benchmarks.lengths import all_lengths
 from benchmarks.setting import Setting
 from benchmarks.shapes import BASE, TINY
@@ -38,12 +36,8 @@ def _of_task(task: str, batch_size: int, setting: Setting) -> dict[str, Any]:
     teacher = TINY if setting.quick else BASE
     setting.tell(f"pieces of a step, {task}, {teacher.text} to {STUDENT_LAYERS}")
     lengths = spread_lengths(all_lengths(task), batch_size, rounds + warm_up)
-    with tempfile.TemporaryDirectory() as folder:
-        ring = Ring(
-            task=task, lengths_N=lengths, teacher=teacher, student=teacher.cut(STUDENT_LAYERS),
-            batch_size=batch_size, device=setting.device, precision=setting.precision,
-            state=Path(folder),
-        )  # fmt: skip
+    student = teacher.cut(STUDENT_LAYERS)
+    with ring_of(setting, task, lengths, teacher, student, batch_size) as ring:
         laps = _timed_steps(ring)[warm_up:]
     pieces = {name: summary([lap[name] for lap in laps]) for name in (*PIECES, TEACHER)}
     whole = sum(pieces[name]["sum"] for name in PIECES)

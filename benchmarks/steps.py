@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import gc
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from benchmarks.contenders import WAYS, Ring, loop_of, spread_lengths
+from benchmarks.contenders import WAYS, Ring, loop_of, ring_of, spread_lengths
 from benchmarks.lengths import GLUE, all_lengths
 from benchmarks.setting import Setting
 from benchmarks.shapes import BASE, LARGE, TINY, TINY_LARGE, Shape
@@ -90,12 +88,8 @@ def measure_case(case: Case, setting: Setting) -> dict[str, Any]:
     """Medians and spread of every contender of a case."""
     count = case.rounds + case.warm_up
     lengths = spread_lengths(all_lengths(case.task), case.batch_size, count)
-    with tempfile.TemporaryDirectory() as folder:
-        ring = Ring(
-            task=case.task, lengths_N=lengths, teacher=case.teacher, student=case.student,
-            batch_size=case.batch_size, device=setting.device, precision=setting.precision,
-            state=Path(folder),
-        )  # fmt: skip
+    shapes = case.teacher, case.student
+    with ring_of(setting, case.task, lengths, *shapes, case.batch_size) as ring:
         loops, missing = _loops(ring, case.ways, setting)
         seconds = in_turn(
             loops, case.rounds, case.warm_up, setting.device, step_clock(setting.device)
