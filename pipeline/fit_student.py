@@ -15,6 +15,7 @@ import torch
 from pipeline.auto_layers import Choice, choose, decided, undecided
 from pipeline.batches import Rows
 from pipeline.card import student_card
+from pipeline.inputs import require_readable
 from pipeline.metrics import chance_level
 from pipeline.models import identify_init, load_tokenizer
 from pipeline.params import StudentParams
@@ -113,6 +114,8 @@ def fit_student(
     model = new_student(recipe.start, recipe.task, params).to(device)
     rows = load_rows(cache, "train", device)
     splits = {name: load_rows(cache, name, device) for name in recipe.task.validation_splits}
+    for name, each in {"train": rows, **splits}.items():
+        require_readable(each, model.config, recipe.start.init, f"{cache.text}, {name}")
     targets = _targets(cache, more, recipe, params, rows)
     before = None
     if params.pretrain != "none":

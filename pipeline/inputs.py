@@ -1,4 +1,4 @@
-"""What a model reads, and made-up token rows of given lengths for checks and timings."""
+"""What a model reads, whether it can read given rows, and made-up rows for checks and timings."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from pipeline.batches import UNLABELLED_CLASS, Rows
+from pipeline.errors import CacheMismatchError
+from pipeline.models import positions_of
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -19,6 +21,39 @@ def input_names(model: Any, tokenizer: Any) -> tuple[str, ...]:
     read = inspect.signature(model.forward).parameters
     made = {*tokenizer.model_input_names, "input_ids", "attention_mask"}
     return tuple(name for name in INPUTS if name in read and name in made)
+
+
+def require_readable(rows: Rows, config: Any, model: str, where: str) -> None:
+    """Refuse rows for which a model has no embedding, before it fails in the middle of them.
+
+    Args:
+        rows: of a cache's split.
+        config: the model's configuration.
+        model: its name, for the message.
+        where: cache and split, likewise.
+
+    Raises:
+        CacheMismatchError: a row longer than the model's positions, or a token or a token type
+            beyond its embeddings.
+    """
+    if not len(rows):
+        return
+    longest, positions = int(rows.lengths_N.max()), positions_of(config)
+    if positions and longest > positions:
+        raise CacheMismatchError(
+            f"{where}: has rows of {longest} tokens; {model} reads at most {positions}. Use an "
+            f"encoder that reads more, or build a cache with --max-length {positions}."
+        )
+    held = {"token id": (rows.ids_T, "vocab_size"), "token type": (rows.types_T, "type_vocab_size")}
+    for name, (values_T, key) in held.items():
+        count = getattr(config, key, None)
+        if values_T is None or not count:  # DeBERTa has 0 token types and ignores them
+            continue
+        if (largest := int(values_T.max())) >= count:
+            raise CacheMismatchError(
+                f"{where}: has {name} {largest}; {model} has embeddings for {count}, numbered from "
+                f"0 ({key} in its config.json). Use an encoder that has them, as the teacher does."
+            )
 
 
 def made_up_rows(

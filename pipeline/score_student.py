@@ -10,6 +10,7 @@ from pipeline.devices import pick_device
 from pipeline.errors import CacheMismatchError
 from pipeline.evaluate import predict, score_rows
 from pipeline.files import write_atomic
+from pipeline.inputs import require_readable
 from pipeline.models import load_classifier, load_tokenizer
 from pipeline.recipe import require_tokenizer
 from pipeline.store.reader import TeacherCache
@@ -39,7 +40,8 @@ def score_student(
         Scores by split; {} for one without labels.
 
     Raises:
-        CacheError, ModelError; CacheMismatchError for other labels or another tokenizer.
+        CacheError, ModelError; CacheMismatchError for other labels, another tokenizer, or rows that
+            the student cannot read.
     """
     device = pick_device(device_name)
     model = load_classifier(str(student)).to(device)
@@ -48,6 +50,7 @@ def score_student(
     for name in (split,) if split else task.validation_splits:
         examples = cache.examples(name)
         rows = Rows.from_examples(examples, cache.manifest.tokenizer["pad_id"]).to(device)
+        require_readable(rows, model.config, str(student), f"{cache.text}, {name}")
         logits = predict(model, rows, EVAL_BATCH)
         scores[name] = score_rows(task, logits, rows)
         written.append((name, examples["example_id"].to_pylist(), logits))

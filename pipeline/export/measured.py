@@ -23,7 +23,7 @@ from pipeline.export.compare import (
 )
 from pipeline.export.record import FILES
 from pipeline.export.runtime import OnnxClassifier
-from pipeline.inputs import made_up_rows
+from pipeline.inputs import made_up_rows, require_readable
 from pipeline.score_student import open_for
 from pipeline.tasks import Task
 
@@ -70,6 +70,7 @@ def rows_to_check(
                 f"{cache}: its rows of {name} do not have the inputs of {student}, which reads "
                 f"{', '.join(names)}."
             )
+        require_readable(rows, model.config, str(student), f"{opened.text}, {name}")
     return Splits(rows=splits, task=task)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification
 
 from pipeline.errors import (
     CacheCorruptError,
@@ -307,6 +308,19 @@ def test_another_vocabulary_is_refused(world: World, tmp_path: Path) -> None:
         fit(world, tmp_path / "s", init=other)
 
 
+def test_rows_longer_than_the_student_reads_are_refused(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.support import tiny
+
+    monkeypatch.setitem(tiny.SHAPE, "max_position_embeddings", 12)
+    short = str(save_encoder(tmp_path / "short"))
+    with pytest.raises(CacheMismatchError, match=r"train: has rows of 2\d tokens; .* at most 12\."):
+        fit(world, tmp_path / "s", init=short)
+    assert not (tmp_path / "s").exists()
+    assert not list(tmp_path.glob(".s.partial"))
+
+
 def test_an_infinite_loss_ends_the_run(world: World, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="the loss is not finite"):
         fit(world, tmp_path / "s", learning_rate=1e30, max_grad_norm=0.0)
@@ -327,6 +341,18 @@ def test_a_student_is_scored_on_its_own_task_alone(
     (tmp_path / "other" / "config.json").write_text(json.dumps(config))
     with pytest.raises(CacheMismatchError, match="its outputs are not_entailment, entailment"):
         score_student(tmp_path / "other", world.cache16, None, None, "cpu")
+
+
+def test_a_student_is_not_scored_on_rows_that_it_cannot_read(
+    world: World, student: Path, tmp_path: Path
+) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(student)
+    positions = model.bert.embeddings.position_embeddings
+    positions.weight = torch.nn.Parameter(positions.weight[:12].detach().clone())
+    model.config.max_position_embeddings = 12
+    model.save_pretrained(tmp_path / "short")
+    with pytest.raises(CacheMismatchError, match=r"validation: has rows of .* at most 12\."):
+        score_student(tmp_path / "short", world.cache16, None, None, "cpu")
 
 
 def test_only_the_needed_layers_are_read(world: World, tmp_path: Path) -> None:
