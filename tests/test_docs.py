@@ -12,16 +12,17 @@ import click
 import pytest
 import yaml
 
+from tests.support.pages import fenced
+
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
-BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"(?:pkd-(data|teacher|cache|student|report)|-m stages\.(\w+)) ([a-z-].*)")
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
     """Code blocks of a page: language and text, continued lines joined."""
-    found = BLOCK.findall(page.read_text("utf-8"))
-    return [(language, text.replace("\\\n", " ")) for language, text in found]
+    found = fenced(page.read_text("utf-8"))
+    return [(block.language, block.text.replace("\\\n", " ")) for block in found]
 
 
 def commands(page: Path) -> Iterator[tuple[str, list[str]]]:

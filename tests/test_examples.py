@@ -18,12 +18,12 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from pipeline import TeacherCache
+from tests.support.pages import fenced
 from tests.support.tiny import World
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "patient_trainer.py"
 PAGE = ROOT / "docs" / "using-a-cache.md"
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def substitutions(world: World) -> dict[str, str]:
@@ -41,7 +41,7 @@ def substitutions(world: World) -> dict[str, str]:
 def script_of(page: str, world: World) -> str:
     """The blocks of a page as one Python program, commands and all, in their order."""
     lines = ["import subprocess"]
-    for language, text in BLOCK.findall(page):
+    for language, _, text in fenced(page):
         for ours, theirs in substitutions(world).items():
             text = text.replace(ours, theirs)
         if language == "sh":

@@ -13,10 +13,10 @@ import pytest
 from click.testing import CliRunner
 
 from stages.student import cli
+from tests.support.pages import fenced
 from tests.support.students import save_student
 
 PAGE = Path(__file__).parent.parent / "docs" / "predict.md"
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LABELS = ("entailment", "not_entailment")
 
 
@@ -50,9 +50,9 @@ def _workplace() -> None:
 
 @pytest.mark.usefixtures("_workplace")
 def test_the_page() -> None:
-    blocks = BLOCK.findall(PAGE.read_text("utf-8"))
-    Path("pairs.csv").write_text(next(text for kind, text in blocks if kind == "csv"))
-    commands = [each for kind, text in blocks if kind == "console" for each in session(text)]
+    page = PAGE.read_text("utf-8")
+    Path("pairs.csv").write_text(fenced(page, "csv")[0].text)
+    commands = [each for block in fenced(page, "console") for each in session(block.text)]
     assert len(commands) == 6
     for words, shown in commands:
         lines = output_of(words).splitlines()

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from pipeline.store.manifest import read_manifest
-from tests.support.pages import console, printed, shell
+from tests.support.pages import console, fenced, printed, shell
 from tests.support.repository import copy_repository
 from tests.support.s3 import local_s3
 from tests.support.tiny import save_encoder, write_rte
@@ -22,7 +22,6 @@ PAGE = ROOT / "docs" / "sharing.md"
 OF_THE_TEAM = ("pipeline/", "stages/", "data/", ".dvc", ".gitignore", "dvc.yaml")
 ROLES = {"builder", "teammate", "other"}
 REMOTES = {"folder", "s3"}
-FENCE = re.compile(r"^```(\w*) ?(.*)\n((?:.*\n)*?)```$", re.MULTILINE)
 
 
 def tiny_params(source: Path, encoder: Path) -> dict[str, object]:
@@ -60,11 +59,7 @@ class Block:
 
 
 def blocks(remote: str) -> list[Block]:
-    found = [
-        Block.parse(language, info, text)
-        for language, info, text in FENCE.findall(PAGE.read_text("utf-8"))
-        if language in ("sh", "console")
-    ]
+    found = [Block.parse(*block) for block in fenced(PAGE.read_text("utf-8"), "sh", "console")]
     return [block for block in found if block.remote in (None, remote)]
 
 

@@ -8,12 +8,28 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
-FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```(\w*) ?([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+class Fenced(NamedTuple):
+    """A code block of a page."""
+
+    language: str
+    """"" for a block without one."""
+    info: str
+    """What stands behind the language."""
+    text: str
+
+
+def fenced(page: str, *languages: str) -> list[Fenced]:
+    """The code blocks of a page's text; with `languages`, those of them alone."""
+    found = [Fenced(*each) for each in FENCE.findall(page)]
+    return [block for block in found if not languages or block.language in languages]
 
 
 class Page:
@@ -29,15 +45,15 @@ class Page:
     ) -> None:
         """`variables` join the environment; with `only`, blocks of that language are typed."""
         self.variables = variables or {}
-        found: list[tuple[str, str]] = FENCE.findall((DOCS / name).read_text("utf-8"))
-        self.blocks = [block for block in found if only in ("", block[0])]
+        found = fenced((DOCS / name).read_text("utf-8"))
+        self.blocks = [block for block in found if block.language and only in ("", block.language)]
         self.folder, self.substitutions = folder, substitutions
         self.used: set[str] = set()
 
     def walk(self) -> Iterator[tuple[str, str]]:
         """Each block's text and what it printed."""
-        for language, text in self.blocks:
-            yield text, self._block(language, text)
+        for block in self.blocks:
+            yield block.text, self._block(block.language, block.text)
         assert self.used == set(self.substitutions), "the page no longer says what is replaced"
 
     def _block(self, language: str, text: str) -> str:

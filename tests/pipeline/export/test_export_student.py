@@ -31,6 +31,7 @@ from pipeline.export.student import export_student
 from pipeline.models import load_classifier
 from pipeline.store.reader import TeacherCache
 from tests.support.exports import Exported, export, save_student
+from tests.support.pages import fenced
 from tests.support.tiny import World
 
 SNIPPET = Path(__file__).parents[3] / "docs" / "export.md"
@@ -39,7 +40,7 @@ TEXTS = [("w1 sun w2 w3", "w5 w6"), ("w4", "rain w7 w8 w9 " * 9)]
 
 def run_the_snippet(folder: Path) -> np.ndarray[Any, Any]:
     """The Python of docs/export.md, on other texts; without torch or transformers."""
-    code = SNIPPET.read_text("utf-8").split("```python\n")[1].split("```")[0]
+    code = fenced(SNIPPET.read_text("utf-8"), "python")[0].text
     code = code.replace("data/exports/rte-skip-3-s0", str(folder))
     code = code.replace('[("A man sleeps.", "Somebody sleeps.")]', repr(TEXTS))
     assert repr(TEXTS) in code
@@ -70,8 +71,8 @@ def test_the_folder_alone_gives_the_students_logits(exported: Exported) -> None:
 
 
 def test_the_readme_of_a_folder_shows_the_snippet_of_the_docs(exported: Exported) -> None:
-    shown = (exported.folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
-    documented = SNIPPET.read_text("utf-8").split("```python\n")[1].split("```")[0]
+    shown = fenced((exported.folder / "README.md").read_text(), "python")[0].text
+    documented = fenced(SNIPPET.read_text("utf-8"), "python")[0].text
     assert shown == documented.replace("data/exports/rte-skip-3-s0", ".")
 
 

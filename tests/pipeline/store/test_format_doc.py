@@ -31,6 +31,7 @@ from pipeline.store.manifest import Manifest
 from pipeline.store.reader import TeacherCache
 from pipeline.store.stored import encode_cls
 from tests.support.hostile import crc32c, write_values
+from tests.support.pages import fenced
 from tests.support.synthetic import LAYERS, described, examples, values, write
 
 DOC = (Path(__file__).parents[3] / "docs" / "format.md").read_text("utf-8")
@@ -232,12 +233,11 @@ def test_the_page_names_every_member_that_is_checked() -> None:
 
 
 def test_the_metadata_of_the_page_is_that_of_an_array() -> None:
-    block = re.search(r"```json\n(.*?)```", DOC, re.DOTALL)
-    assert block
+    block = fenced(DOC, "json")[0]
     specs = array_specs(
         rows=2490, layers=12, hidden=768, outputs=2, dtype="float16", shard_rows=4096
     )
-    assert json.loads(block[1]) == specs["cls"].metadata()
+    assert json.loads(block.text) == specs["cls"].metadata()
     group = re.search(r'`(\{"attributes".*?\})`', DOC)
     assert group
     assert json.loads(group[1]) == layout.GROUP_METADATA

@@ -30,6 +30,7 @@ from stages.student import cli
 from tests.pipeline.strategies.matched import batch_of, fit
 from tests.pipeline.test_build import build
 from tests.support import tiny
+from tests.support.pages import fenced
 from tests.support.runs import strategy_for
 from tests.support.tiny import STUDENT, World, save_encoder
 
@@ -37,7 +38,6 @@ ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "methods.md"
 NAMES = (*UNMATCHED, *STRATEGIES)
 DEPTHS = ((4, 2), (4, 4), (12, 3), (24, 6), (12, 1))
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def test_the_table_has_every_map() -> None:
@@ -355,7 +355,7 @@ def test_mistakes_on_the_command_line_are_one_message(world: World, few: Path, h
 
 
 def page_blocks(language: str) -> list[str]:
-    return [text for found, text in BLOCK.findall(PAGE.read_text("utf-8")) if found == language]
+    return [block.text for block in fenced(PAGE.read_text("utf-8"), language)]
 
 
 @pytest.mark.slow
