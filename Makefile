@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo test soak lint types format bench results bench-large docs clean
+.PHONY: demo test soak lint types format bench bench-sweep results bench-large docs clean
 
 demo: $(VENV)/installed  ## teacher, cache, students and report on the built-in task, offline
 	HF_HUB_OFFLINE=1 dvc repro
@@ -31,6 +31,9 @@ format: $(VENV)/installed
 
 bench: $(VENV)/installed  ## the benchmark suite, and docs/benchmarks.md made of it
 	python -m benchmarks --device cpu --out docs/benchmarks/cpu.json
+
+bench-sweep: $(VENV)/installed  ## twelve students one by one and in a sweep: most of an hour
+	python -m benchmarks --device cpu --only sweep --out docs/benchmarks/cpu-sweep.json
 
 # for example: make results GLUE=../glue INIT=path/to/encoder
 results: $(VENV)/installed  ## docs/results.md; with GLUE and INIT also the runs that are missing

@@ -2,7 +2,8 @@
 
     make bench        or: python -m benchmarks --device cuda --out docs/benchmarks/gpu.json
 
-On a processor it takes about a quarter of an hour. TextBrewer's rows need
+On a processor it takes about half an hour; the sweep, which `make bench-sweep` runs there apart,
+most of another. TextBrewer's rows need
 `pip install --no-deps textbrewer==0.2.1.post1 tensorboardX protobuf`.
 """
 
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.machine import describe_machine, load_average
 from benchmarks.page import FOLDER, write_page
-from benchmarks.parts import PARTS, run_part
+from benchmarks.parts import PARTS, run_part, usual_parts
 from benchmarks.setting import Setting
 from pipeline.devices import pick_device
 from pipeline.files import write_json
@@ -25,7 +26,7 @@ def main() -> None:
     given = _arguments()
     setting = Setting(device=pick_device(given.device), quick=given.quick)
     before, parts = load_average(), {}
-    for name in given.only or PARTS:
+    for name in given.only or usual_parts(setting):
         print(name, file=sys.stderr, flush=True)
         parts[name] = run_part(name, setting)
     result = {

@@ -38,19 +38,19 @@ def write_page() -> None:
 
 
 def _run_text(name: str, result: dict[str, Any]) -> str:
-    parts = found_in(result)
-    sections = [f"## {name}", _facts(result), _targets(parts)]
+    ran, parts = result["parts"], found_in(result["parts"])
+    sections = [f"## {name}", _facts(result), _targets(ran)]
     for part, make in SECTIONS.items():
         if part in parts:
             sections.append(make(parts[part]))
-        elif part in result["parts"]:
-            sections.append(f"### {part}\n\nNot measured: {result['parts'][part]['missing']}.")
+        elif part in ran:
+            sections.append(f"### {part}\n\nNot measured: {ran[part]['missing']}.")
     return "\n\n".join(sections) + "\n"
 
 
-def found_in(result: dict[str, Any]) -> Parts:
-    """What the parts of a run found; those that could not run left out."""
-    return {name: part["found"] for name, part in result["parts"].items() if "found" in part}
+def found_in(ran: dict[str, Any]) -> Parts:
+    """What the parts that ran found; those that could not run left out."""
+    return {name: part["found"] for name, part in ran.items() if "found" in part}
 
 
 def _facts(result: dict[str, Any]) -> str:
@@ -78,9 +78,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> 
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
 
 
-def _targets(parts: Parts) -> str:
-    rows = []
-    for target in TARGETS:
+def _targets(ran: dict[str, Any]) -> str:
+    """Those of the parts that ran, or were to."""
+    parts, rows = found_in(ran), []
+    for target in (each for each in TARGETS if each.part in ran):
         value = target.of(parts)
         sign = "≥" if target.at_least else "≤"
         limit = f"{sign} {target.shown(target.limit)}"

@@ -21,7 +21,14 @@ PARTS = {
     "build": "benchmarks.build:measure_build",
     "sweep": "benchmarks.sweep:measure_sweep",
 }
+LONG = ("sweep",)  # on a processor most of an hour
 OURS = ("benchmarks", "pipeline", "stages")
+
+
+def usual_parts(setting: Setting) -> list[str]:
+    """Those that run where none is named: all, but the long ones on a processor."""
+    short = setting.quick or setting.device.type == "cuda"
+    return [name for name in PARTS if short or name not in LONG]
 
 
 def run_part(name: str, setting: Setting) -> dict[str, Any]:

@@ -21,6 +21,8 @@ class Target:
 
     text: str
     limit: float
+    part: str = "steps"
+    """The part of the suite that measures it."""
     at_least: bool = False
     """Else at most."""
     of: Callable[[Parts], float | None]
@@ -155,20 +157,24 @@ TARGETS = (
            limit=6, at_least=True, of=against_float32),
     Target(text="the 2019 way / from the cache in bf16, 12 → 3, SST-2",
            limit=12, at_least=True, of=against_bfloat16),
-    Target(text="cache build / bare teacher forward, same batches", limit=1.05, of=built),
+    Target(text="cache build / bare teacher forward, same batches",
+           part="build", limit=1.05, of=built),
     Target(text="peak memory from the cache / plain fine-tuning, cached layers apart",
-           limit=1.02, of=memory("finetune")),
+           part="memory", limit=1.02, of=memory("finetune")),
     Target(text="the same, but both with the last block at [CLS] alone",
-           limit=1.02, of=memory("finetune-cls")),
+           part="memory", limit=1.02, of=memory("finetune-cls")),
     Target(text="padding among stage one's tokens, the worst of the four tasks",
-           limit=0.02, share=True, of=padding("stage_one")),
+           part="padding", limit=0.02, share=True, of=padding("stage_one")),
     Target(text="padding among stage two's tokens, the worst of the four tasks",
-           limit=0.1, share=True, of=padding("stage_two")),
-    Target(text="arithmetic over the measured bf16 matrix peak, stage one", limit=0.45,
-           at_least=True, share=True, of=arithmetic_of_stage_one),
+           part="padding", limit=0.1, share=True, of=padding("stage_two")),
+    Target(text="arithmetic over the measured bf16 matrix peak, stage one",
+           part="arithmetic", limit=0.45, at_least=True, share=True, of=arithmetic_of_stage_one),
     Target(text="arithmetic over the measured bf16 matrix peak, stage two, at least 16k tokens",
-           limit=0.4, at_least=True, share=True, of=arithmetic_of_stage_two),
-    Target(text="12 students in one sweep / 12 `pkd-student fit`", limit=0.9, of=swept),
-    Target(text="seconds of `pkd-cache info` of a local cache", limit=0.3, of=starts(info=True)),
-    Target(text="seconds of `--help`, the slowest command", limit=0.2, of=starts(info=False)),
+           part="arithmetic", limit=0.4, at_least=True, share=True, of=arithmetic_of_stage_two),
+    Target(text="12 students in one sweep / 12 `pkd-student fit`",
+           part="sweep", limit=0.9, of=swept),
+    Target(text="seconds of `pkd-cache info` of a local cache",
+           part="startup", limit=0.3, of=starts(info=True)),
+    Target(text="seconds of `--help`, the slowest command",
+           part="startup", limit=0.2, of=starts(info=False)),
 )  # fmt: skip

@@ -19,6 +19,7 @@ from benchmarks.contenders import WAYS, Ring, spread_lengths
 from benchmarks.lengths import GLUE, all_lengths, histogram, rows_of
 from benchmarks.padding import padded_share, padding_of, stage_one
 from benchmarks.page import BUILDS
+from benchmarks.parts import PARTS, usual_parts
 from benchmarks.setting import Setting
 from benchmarks.shapes import Shape
 from benchmarks.startup import INFO, measure_startup
@@ -37,6 +38,11 @@ sys.modules.update(dict.fromkeys({LACKING!r}))  # None: an import is a ModuleNot
 from benchmarks.__main__ import main
 main()
 """
+
+
+def test_the_sweep_runs_on_a_processor_only_when_it_is_named() -> None:
+    assert usual_parts(QUICK) == usual_parts(Setting(device=torch.device("cuda"))) == list(PARTS)
+    assert set(PARTS) - set(usual_parts(Setting(device=CPU))) == {"sweep"}
 
 
 def test_loops_take_one_step_each_in_turn() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks.page import FOLDER, PAGE, page_text
+from benchmarks.parts import PARTS as SUITE
 from benchmarks.summary import paired, ratio, summary
 from benchmarks.targets import TARGETS, Parts, step_ratio
 from pipeline.files import read_json
@@ -108,6 +109,13 @@ def test_shares_of_a_matrix_peak_are_those_of_bfloat16() -> None:
     assert "| stage two, 3 layers | 256 | 17,000 | 280,000 | 35.0% |" in text
 
 
+def test_every_target_is_of_a_part_that_measures_it() -> None:
+    for target in TARGETS:
+        assert target.part in SUITE
+        others = {name: found for name, found in PARTS.items() if name != target.part}
+        assert target.of(others) is None, target.text
+
+
 def test_what_did_not_run_is_not_measured() -> None:
     assert [target.of({}) for target in TARGETS] == [None] * len(TARGETS)
 
@@ -139,6 +147,8 @@ def test_the_page_says_what_was_reached() -> None:
         {"cpu": result | {"parts": {"sweep": {"missing": "zarr is not installed", "seconds": 0.1}}}}
     )
     assert "Not measured: zarr is not installed." in text
+    assert "12 students in one sweep" in text
+    assert text.count("not measured") == 1  # parts that were not asked for have no rows
     rows = [line for line in page_text({"cpu": result}).splitlines() if " ≥ " in line]
     assert rows
     assert all(re.search(r"reached|not measured", row) for row in rows)
