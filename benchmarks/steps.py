@@ -65,7 +65,7 @@ def _on_a_processor() -> list[Case]:
         ("mrpc", BASE, 3, same, 16, 4),
         ("cola", BASE, 3, same, 32, 4),
         ("rte", BASE, 6, same, 16, 4),
-        ("rte", LARGE, 6, LARGE_WAYS, 8, 4),
+        ("rte", LARGE, 6, LARGE_WAYS, 16, 4),
     ]
     return [
         Case(task=task, teacher=teacher, student_layers=depth, ways=ways, batch_size=size,
