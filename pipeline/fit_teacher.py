@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from pipeline.batches import Rows
+from pipeline.checkpoints import has_checkpoint
 from pipeline.data import Prepared
 from pipeline.devices import pick_device
 from pipeline.encode import encode
@@ -42,7 +43,7 @@ from pipeline.session import Session, run_session
 from pipeline.tasks import Task
 from pipeline.teacher_check import output_order, require_outputs
 from pipeline.tracking import require_trackers
-from pipeline.training import StepLog, Terms, has_checkpoint, train
+from pipeline.training import StepLog, Terms, train
 from pipeline.workers import join_workers
 
 

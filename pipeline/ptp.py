@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from pipeline.batches import UNLABELLED_CLASS, Rows
+from pipeline.checkpoints import has_checkpoint
 from pipeline.errors import ParamsError
 from pipeline.evaluate import evaluate
 from pipeline.losses import hard_label_loss
@@ -27,7 +28,7 @@ from pipeline.params import StudentParams
 from pipeline.store.manifest import Manifest
 from pipeline.store.reader import TeacherCache
 from pipeline.tasks import Task
-from pipeline.training import StepLog, has_checkpoint, train
+from pipeline.training import StepLog, train
 from pipeline.workers import Workers
 
 Array = np.ndarray[Any, Any]

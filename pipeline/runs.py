@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from pipeline.checkpoints import has_checkpoint
 from pipeline.digests import digest_json
 from pipeline.errors import OutputExistsError
 from pipeline.existing import must_build
@@ -20,7 +21,6 @@ from pipeline.files import partial_path, publish, read_json, write_json
 from pipeline.locks import locked
 from pipeline.models import parameter_counts
 from pipeline.params import FitParams
-from pipeline.training import has_checkpoint
 from pipeline.workers import Workers
 
 STATE = ".state"  # checkpoint; gone from a published run

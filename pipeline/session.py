@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from pipeline.batches import Rows
+from pipeline.checkpoints import Progress, checkpoint_step
 from pipeline.devices import pick_precision
 from pipeline.evaluate import evaluate
 from pipeline.files import naming_full_disk, write_json
@@ -21,7 +22,7 @@ from pipeline.runs import Run, describe_result, training_run
 from pipeline.sharing import unshared
 from pipeline.tasks import Task
 from pipeline.tracking import TrackedRun, tracked
-from pipeline.training import Progress, StepLog, Terms, checkpoint_step, train, usable_rows
+from pipeline.training import StepLog, Terms, train, usable_rows
 from pipeline.workers import Workers
 
 BEFORE = "before"  # checkpoints of what comes before the run, in its state folder

@@ -6,10 +6,9 @@ Shapes: B rows in a batch.
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.batches import Rows, training_batches
+from pipeline.checkpoints import Progress, finish_epoch, load_best, restore
 from pipeline.devices import autocast, pick_precision
 from pipeline.errors import TrainingError
-from pipeline.files import naming_full_disk, read_json, write_json
 from pipeline.joint import Shares
 from pipeline.models import first_position
 from pipeline.params import FitParams
@@ -50,20 +49,6 @@ class StepLog:
     """Seen since this command started, by all processes."""
     tokens: int
     """Likewise, without padding."""
-
-
-@dataclass(kw_only=True)
-class Progress:
-    """How far a run has come; saved with every checkpoint."""
-
-    epoch: int = 0
-    """Epochs finished."""
-    seconds: float = 0.0
-    """Training and evaluation, over all sessions."""
-    best_epoch: int = 0
-    best_score: float = -math.inf
-    history: list[dict[str, Any]] = field(default_factory=list)
-    """One record per epoch: epoch, step, learning_rate, losses (means), scores, seconds."""
 
 
 def train(
@@ -117,7 +102,7 @@ def train(
     if learnt.state_dict():
         accelerator.register_for_checkpointing(learnt)
     torch.manual_seed(settings.seed + workers.index)  # dropout of other rows is another one
-    progress = _restore(accelerator, state) if resume else Progress()
+    progress = restore(accelerator, state) if resume else Progress()
     meter = _Meter(device, on_step, steps_per_epoch * settings.epochs)
     meter.step = progress.epoch * steps_per_epoch
     prefetch = getattr(terms, "prefetch", None)
@@ -160,12 +145,12 @@ def train(
             "scores": evaluate(),
             "seconds": time.monotonic() - start,
         }
-        _finish_epoch(
+        finish_epoch(
             accelerator, model, progress, record, state, keep=settings.keep, workers=workers
         )
         on_epoch(record)
     workers.meet()
-    _load_best(accelerator, model, state)
+    load_best(accelerator, model, state)
     return progress
 
 
@@ -262,105 +247,3 @@ class _Meter:
                 f"Step {self.step}: the loss is not finite ({found}). Lower --learning-rate, or "
                 "try --precision float32."
             )
-
-
-def _finish_epoch(
-    accelerator: Any,
-    model: Any,
-    progress: Progress,
-    record: dict[str, Any],
-    state: Path,
-    *,
-    keep: str,
-    workers: Workers,
-) -> None:
-    """Keep the best (or last) weights, then the checkpoint that `--resume` goes on from."""
-    scores = next(iter(record["scores"].values()))
-    score = next(iter(scores.values()))
-    if better := keep == "last" or score > progress.best_score:
-        progress.best_score, progress.best_epoch = score, record["epoch"]
-    state.mkdir(parents=True, exist_ok=True)
-    progress.epoch = record["epoch"]
-    progress.seconds += record["seconds"]
-    progress.history.append(record)
-    with naming_full_disk(state):
-        if better and workers.leads:
-            _keep_weights(accelerator.unwrap_model(model), state / "best.safetensors")
-        _replace(
-            state / "last", lambda path: _checkpoint(accelerator, progress, path, workers), workers
-        )
-
-
-def _keep_weights(model: Any, target: Path) -> None:
-    from safetensors.torch import save_file
-
-    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    _replace(target, lambda path: save_file(_unshared(weights), path))
-
-
-def _unshared(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copies of tied weights, because safetensors refuses tensors that share memory."""
-    seen: set[int] = set()
-    result = {}
-    for name, tensor in weights.items():
-        result[name] = tensor.clone() if tensor.data_ptr() in seen else tensor.contiguous()
-        seen.add(tensor.data_ptr())
-    return result
-
-
-def _checkpoint(accelerator: Any, progress: Progress, folder: Path, workers: Workers) -> None:
-    """Model and optimizer are the first process's, states of random numbers each one's own."""
-    accelerator.save_state(str(folder), safe_serialization=True)
-    if workers.leads:
-        write_json(folder / "progress.json", progress.__dict__)
-
-
-def _replace(target: Path, write: Callable[[Path], object], workers: Workers | None = None) -> None:
-    """Write beside `target`, then take its place; a kill leaves the old one or the new one."""
-    workers = workers or Workers()
-    fresh = target.with_name(f"new-{target.name}")
-    old = target.with_name(f"old-{target.name}")
-    if workers.leads:
-        shutil.rmtree(fresh, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-    workers.meet()
-    write(fresh)
-    workers.meet()
-    if workers.leads:
-        if target.is_dir():
-            target.rename(old)
-        fresh.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
-    workers.meet()
-
-
-def has_checkpoint(state: Path) -> bool:
-    """Whether a run can go on from `state`."""
-    return _checkpoint_in(state) is not None
-
-
-def checkpoint_step(state: Path) -> int:
-    """The last step before the checkpoint in `state`."""
-    folder = _checkpoint_in(state)
-    return int(read_json(folder / "progress.json")["history"][-1]["step"]) if folder else 0
-
-
-def _checkpoint_in(state: Path) -> Path | None:
-    for name in ("last", "old-last"):  # the second when killed between two renames
-        if (state / name / "progress.json").exists():
-            return state / name
-    return None
-
-
-def _restore(accelerator: Any, state: Path) -> Progress:
-    folder = _checkpoint_in(state)
-    if folder is None:
-        return Progress()
-    accelerator.load_state(str(folder))
-    return Progress(**read_json(folder / "progress.json"))
-
-
-def _load_best(accelerator: Any, model: Any, state: Path) -> None:
-    from safetensors.torch import load_file
-
-    accelerator.unwrap_model(model).load_state_dict(load_file(state / "best.safetensors"))

@@ -20,7 +20,7 @@ STAGE_MODULES = {
     "data": {"pipeline.demo", "pipeline.tasks"},
     "teacher": {
         "pipeline.fit_teacher", "pipeline.training", "pipeline.models", "pipeline.encode",
-        "pipeline.packing", "pipeline.last_block",
+        "pipeline.packing", "pipeline.last_block", "pipeline.checkpoints",
     },
     "cache": {
         "pipeline.build", "pipeline.plan", "pipeline.teacher_pass", "pipeline.encode",
@@ -28,7 +28,7 @@ STAGE_MODULES = {
     },
     "student": {
         "pipeline.fit_student", "pipeline.training", "pipeline.losses", "pipeline.targets",
-        "pipeline.packing", "pipeline.last_block",
+        "pipeline.packing", "pipeline.last_block", "pipeline.checkpoints",
     },
 }  # fmt: skip
 

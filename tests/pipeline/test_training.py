@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.checkpoints import Progress
 from pipeline.errors import TrainingError
 from pipeline.fit_student import load_rows
 from pipeline.models import build_classifier
@@ -18,7 +19,7 @@ from pipeline.params import StudentParams
 from pipeline.store.reader import TeacherCache
 from pipeline.targets import load_targets
 from pipeline.tasks import Task
-from pipeline.training import Progress, StepLog, make_optimizer, train
+from pipeline.training import StepLog, make_optimizer, train
 from tests.support.runs import terms_for
 from tests.support.tiny import STUDENT, World
 
