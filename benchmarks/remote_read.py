@@ -19,8 +19,9 @@ import pytest
 from benchmarks.synthetic import synthetic_cache
 from pipeline.store.check import check_cache
 from pipeline.store.copy import copy_cache
-from pipeline.store.place import RemotePlace, place_of
+from pipeline.store.place import place_of
 from pipeline.store.reader import TeacherCache
+from pipeline.store.remote import RemotePlace
 from tests.support.s3 import local_s3
 
 

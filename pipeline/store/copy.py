@@ -24,14 +24,8 @@ from pipeline.store.format import MANIFEST
 from pipeline.store.hub import HubPlace
 from pipeline.store.manifest import Manifest, read_manifest
 from pipeline.store.occupant import FILE_OF_A_CACHE, holds
-from pipeline.store.place import (
-    PIECE_BYTES,
-    LocalPlace,
-    Place,
-    RemotePlace,
-    damaged,
-    place_of,
-)
+from pipeline.store.place import LocalPlace, Place, damaged, place_of
+from pipeline.store.remote import PIECE_BYTES, RemotePlace
 from pipeline.store.upload import RemoteTarget
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.errors import CacheError, HubError
-from pipeline.store.place import RemotePlace
+from pipeline.store.remote import RemotePlace
 
 
 class HubPlace(RemotePlace):

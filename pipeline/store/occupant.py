@@ -18,7 +18,8 @@ from pipeline.store.format import (
     OUT_OF_FOLD,
 )
 from pipeline.store.manifest import LARGEST_MANIFEST, Manifest
-from pipeline.store.place import LocalPlace, Place, RemotePlace
+from pipeline.store.place import LocalPlace, Place
+from pipeline.store.remote import RemotePlace
 
 OURS = f'"format":"{FORMAT}"'.encode()  # in every manifest, of any version, damaged or not
 FILE_OF_A_CACHE = re.compile(

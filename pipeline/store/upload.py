@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.store.place import PIECE_BYTES, RemotePlace, naming_remote_errors, no_bucket
+from pipeline.store.remote import PIECE_BYTES, RemotePlace, naming_remote_errors, no_bucket
 
 UPLOAD_BYTES = 16 << 20  # of one part of an upload; S3 takes ten thousand of a file
 MOST_PARTS = 5000

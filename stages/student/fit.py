@@ -61,7 +61,7 @@ def fit(
     note(f"student for {task} from {', '.join(cache)}")
     values, sources = resolve("student", flags, task)
     from pipeline.fit_student import fit_student
-    from pipeline.store.place import traffic
+    from pipeline.store.remote import traffic
 
     name = f"{task} {values.strategy}"
     opened: list[Any] = []

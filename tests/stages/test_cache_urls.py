@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from pipeline.store.copy import copy_cache
-from pipeline.store.place import RemotePlace
 from pipeline.store.reader import TeacherCache
+from pipeline.store.remote import RemotePlace
 from stages import cache, student
 from tests.support.commands import fit, run
 from tests.support.s3 import LocalS3, local_s3

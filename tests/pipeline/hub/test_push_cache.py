@@ -24,8 +24,8 @@ from pipeline.hub.cache import push_cache
 from pipeline.store.check import check_cache
 from pipeline.store.copy import copy_cache
 from pipeline.store.manifest import read_manifest
-from pipeline.store.place import RemotePlace
 from pipeline.store.reader import TeacherCache
+from pipeline.store.remote import RemotePlace
 from tests.support.hub import TOKEN, LocalHub
 from tests.support.tiny import World
 

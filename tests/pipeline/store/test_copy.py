@@ -33,11 +33,11 @@ from pipeline.errors import (
 )
 from pipeline.locks import locked
 from pipeline.store import copy as module
-from pipeline.store import place as places
 from pipeline.store.check import check_cache
 from pipeline.store.copy import copy_cache
 from pipeline.store.manifest import read_manifest
-from pipeline.store.place import RemotePlace, place_of
+from pipeline.store.place import place_of
+from pipeline.store.remote import PIECE_BYTES, RemotePlace
 from pipeline.store.upload import UPLOAD_BYTES
 from stages.cache import cli
 from tests.support.s3 import LocalS3, local_s3
@@ -150,10 +150,10 @@ def test_a_large_file_passes_in_pieces(tmp_path: Path, s3: LocalS3, memory: str)
     synthetic_cache(source, rows=1024, layers=12, hidden=768, length=8)
     shard = "train/cls/c/0/0/0"
     size = read_manifest(source).sizes[shard]
-    assert size > UPLOAD_BYTES > places.PIECE_BYTES
+    assert size > UPLOAD_BYTES > PIECE_BYTES
     tracemalloc.start()
     copy_cache(source, tmp_path / "local.zarr")
-    assert tracemalloc.get_traced_memory()[1] < 2.5 * places.PIECE_BYTES
+    assert tracemalloc.get_traced_memory()[1] < 2.5 * PIECE_BYTES
     tracemalloc.stop()
     copy_cache(tmp_path / "local.zarr", s3.url("large.zarr"))
     copy_cache(s3.url("large.zarr"), memory)

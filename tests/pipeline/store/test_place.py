@@ -15,15 +15,9 @@ import numpy as np
 import pytest
 
 from pipeline.errors import CacheCorruptError, CacheError
-from pipeline.store import place as module
-from pipeline.store.place import (
-    LocalPlace,
-    Place,
-    RemotePlace,
-    place_of,
-    require_inside,
-    traffic,
-)
+from pipeline.store import remote as module
+from pipeline.store.place import LocalPlace, Place, place_of, require_inside
+from pipeline.store.remote import RemotePlace, traffic
 from tests.support.s3 import LocalS3, local_s3
 
 CONTENT = np.random.default_rng(0).bytes(1000)
