@@ -1,13 +1,11 @@
-"""What the commands share: errors without tracebacks, options from parameters, progress."""
+"""What the commands share: errors without tracebacks, options from parameters, their results."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -23,7 +21,6 @@ from pipeline.tasks import BUILT_IN, Task, find_task
 F = TypeVar("F", bound=Callable[..., Any])
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-SECONDS_BETWEEN_LINES = 10.0  # when standard error is not a terminal
 
 
 class Failure(click.ClickException):
@@ -248,94 +245,3 @@ task_option = click.option(
 def path_option(flag: str, text: str, **more: Any) -> Callable[[F], F]:
     """An option that is a path and stays a Path."""
     return click.option(flag, type=click.Path(path_type=Path), help=text, **more)
-
-
-@contextmanager
-def progress() -> Iterator[Any]:
-    """Yield a `pipeline.progress.Tick`: rich bars on a terminal, else a plain line now and then."""
-    import rich.console
-    import rich.progress as bars
-
-    console = rich.console.Console(stderr=True)
-    if not console.is_terminal or is_quiet():
-        yield _PlainLines()
-        return
-    columns = (
-        bars.TextColumn("{task.description}"),
-        bars.BarColumn(),
-        bars.MofNCompleteColumn(),
-        bars.TextColumn("{task.fields[figures]}"),
-        bars.TimeRemainingColumn(),
-    )
-    with bars.Progress(*columns, console=console) as live:
-        yield _Bars(live)
-
-
-def step_ticks(tick: Any, what: str) -> Callable[[Any], None]:
-    """Turn a training loop's step logs into ticks of one bar."""
-
-    def on_step(entry: Any) -> None:
-        tick(
-            what,
-            entry.step,
-            entry.steps,
-            rows=entry.rows,
-            tokens=entry.tokens,
-            loss=entry.losses["total"],
-            epoch=entry.epoch,
-        )
-
-    return on_step
-
-
-class _Rates:
-    """Turns cumulative counts into rates since each work's first tick."""
-
-    def __init__(self) -> None:
-        self._first: dict[str, tuple[float, dict[str, float]]] = {}
-
-    def text(self, what: str, figures: Mapping[str, float]) -> str:
-        now = time.monotonic()
-        start, counts = self._first.setdefault(what, (now, dict(figures)))
-        seconds = max(now - start, 1e-9)
-        parts = []
-        for name, value in figures.items():
-            if name in ("rows", "tokens"):
-                if now > start:
-                    parts.append(f"{(value - counts[name]) / seconds:,.0f} {name}/s")
-            else:
-                parts.append(f"{name} {value:.4g}")
-        return ", ".join(parts)
-
-
-class _PlainLines:
-    def __init__(self) -> None:
-        self._rates = _Rates()
-        self._last: dict[str, float] = {}
-        self._start: dict[str, tuple[float, int]] = {}
-
-    def __call__(self, what: str, done: int, total: int, **figures: float) -> None:
-        now = time.monotonic()
-        start, before = self._start.setdefault(what, (now, done))
-        text = self._rates.text(what, figures)
-        going_on = done < total or not total
-        if going_on and now - self._last.get(what, start) < SECONDS_BETWEEN_LINES:
-            return
-        self._last[what] = now
-        eta = (now - start) / (done - before) * (total - done) if done > before else 0.0
-        left = f", {eta:.0f} s left" if done < total and eta >= 1 else ""
-        of_all = f"/{total:,}" if total else ""
-        note(f"{what}: {done:,}{of_all}{', ' if text else ''}{text}{left}")
-
-
-class _Bars:
-    def __init__(self, live: Any) -> None:
-        self._live = live
-        self._rates = _Rates()
-        self._ids: dict[str, Any] = {}
-
-    def __call__(self, what: str, done: int, total: int, **figures: float) -> None:
-        text = self._rates.text(what, figures)
-        if what not in self._ids:
-            self._ids[what] = self._live.add_task(what, total=total or None, figures=text)
-        self._live.update(self._ids[what], completed=done, total=total or None, figures=text)

@@ -13,12 +13,12 @@ from stages.cli import (
     note,
     overwrite_option,
     path_option,
-    progress,
     resolve,
     task_named,
     task_option,
     with_params,
 )
+from stages.progress import progress
 
 SHORT_DIGEST = 12
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stages import cli as shared
+from stages.progress import progress
 
 
 @shared.commands("pkd-report", "Tables, curves and costs of all runs, as Markdown and HTML.")
@@ -48,7 +49,7 @@ def build(
 
     params, _ = shared.resolve("report", flags, task=None)
     sources = Sources(students=students, teachers=teachers, caches=caches, metrics=metrics)
-    with shared.progress() as tick:
+    with progress() as tick:
         result = build_report(sources, out, params, tick)
     shared.emit(result, as_json, _text(result))
 

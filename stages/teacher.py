@@ -16,14 +16,13 @@ from stages.cli import (
     overwrite_option,
     path_option,
     prepared_data,
-    progress,
     resolve,
     resume_option,
-    step_ticks,
     task_named,
     task_option,
     with_params,
 )
+from stages.progress import progress, step_ticks
 
 
 @commands("pkd-teacher", "Fine-tune and score teachers.")

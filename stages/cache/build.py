@@ -16,12 +16,12 @@ from stages.cli import (
     overwrite_option,
     path_option,
     prepared_data,
-    progress,
     resolve,
     task_named,
     task_option,
     with_params,
 )
+from stages.progress import progress
 
 
 @click.command(cls=Command)

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from stages.cache.tables import size_text
-from stages.cli import Command, emit, json_option, note, overwrite_option, progress
+from stages.cli import Command, emit, json_option, note, overwrite_option
+from stages.progress import progress
 
 
 @click.command(cls=Command)

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from stages.cache.tables import table
-from stages.cli import Command, emit, json_option, progress
+from stages.cli import Command, emit, json_option
+from stages.progress import progress
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 DIGEST_SHOWN = 12  # characters

@@ -11,7 +11,8 @@ from pipeline.store.describe import derive, length_bins, split_order
 from pipeline.store.format import CLS, EXAMPLES, METADATA
 from stages.cache.tables import bar, facts, percent, size_text, table
 from stages.cache.words import layers_text
-from stages.cli import Command, cache_argument, emit, json_option, progress
+from stages.cli import Command, cache_argument, emit, json_option
+from stages.progress import progress
 
 FILE_KINDS = {EXAMPLES: "examples", METADATA: "metadata"}
 

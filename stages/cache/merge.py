@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from stages.cache.words import next_text, scores_lines, summary_text
-from stages.cli import Command, emit, json_option, note, overwrite_option, progress
+from stages.cli import Command, emit, json_option, note, overwrite_option
+from stages.progress import progress
 
 
 @click.command(cls=Command)

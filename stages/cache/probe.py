@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from stages.cli import Command, cache_argument, emit, json_option, note, path_option, progress
+from stages.cli import Command, cache_argument, emit, json_option, note, path_option
+from stages.progress import progress
 
 BAR = 40  # characters
 

@@ -7,8 +7,9 @@ from typing import Any
 import click
 
 from stages.cache.tables import size_text
-from stages.cli import Command, cache_argument, emit, json_option, note, overwrite_option, progress
+from stages.cli import Command, cache_argument, emit, json_option, note, overwrite_option
 from stages.hub import hub_bars, hub_options
+from stages.progress import progress
 
 
 @click.command(cls=Command)

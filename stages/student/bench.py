@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from stages.cli import Command, emit, json_option, note, path_option, progress
+from stages.cli import Command, emit, json_option, note, path_option
+from stages.progress import progress
 
 BUSY = 0.5  # load for each core, before the first call
 

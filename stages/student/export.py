@@ -7,15 +7,8 @@ from typing import Any
 
 import click
 
-from stages.cli import (
-    Command,
-    emit,
-    json_option,
-    note,
-    overwrite_option,
-    path_option,
-    progress,
-)
+from stages.cli import Command, emit, json_option, note, overwrite_option, path_option
+from stages.progress import progress
 
 
 @click.command(cls=Command)

@@ -15,12 +15,11 @@ from stages.cli import (
     note,
     overwrite_option,
     path_option,
-    progress,
     resolve,
     resume_option,
-    step_ticks,
     with_params,
 )
+from stages.progress import progress, step_ticks
 
 SHARE_WARNING = 0.9
 

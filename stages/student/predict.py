@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from stages.cli import Command, emit, json_option, note, overwrite_option, path_option, progress
+from stages.cli import Command, emit, json_option, note, overwrite_option, path_option
+from stages.progress import progress
 
 FORMATS = click.Choice(["csv", "tsv", "jsonl", "parquet"])  # as `pipeline.predict.rows.FORMATS`
 

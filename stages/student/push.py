@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from stages.cli import Command, emit, json_option, note, progress
+from stages.cli import Command, emit, json_option, note
 from stages.hub import hub_bars, hub_options
+from stages.progress import progress
 
 
 @click.command(cls=Command)
