@@ -22,6 +22,7 @@ import pyarrow as pa
 import pytest
 import zarr
 
+from pipeline.store import fields as of_fields
 from pipeline.store import format as layout
 from pipeline.store import manifest as of_manifest
 from pipeline.store import validate
@@ -227,9 +228,9 @@ def test_the_page_names_every_member_of_a_manifest_and_no_other(tmp_path: Path) 
 def test_the_page_names_every_member_that_is_checked() -> None:
     """The other way round: what is checked, and left out by any cache, is documented too."""
     assert {row[0].strip("`").split(".")[0] for row in table_below("## manifest.json")} == set(
-        validate.FIELDS
+        of_fields.FIELDS
     )
-    assert validate.FIELDS.keys() == {each.name for each in fields(Manifest)}
+    assert of_fields.FIELDS.keys() == {each.name for each in fields(Manifest)}
 
 
 def test_the_metadata_of_the_page_is_that_of_an_array() -> None:
@@ -254,10 +255,10 @@ def test_the_columns_of_the_page_are_those_of_the_examples() -> None:
 LIMITS: dict[str, Callable[[], int]] = {
     "bytes of `manifest.json`": lambda: of_manifest.LARGEST_MANIFEST,
     "bytes of a `zarr.json`": lambda: layout.LARGEST_METADATA,
-    "rows of a split, `shard_rows`, bytes of a file": lambda: validate.MOST_ROWS,
-    "`teacher.layers`, cached layers": lambda: validate.MOST_LAYERS,
-    "`hidden_size`": lambda: validate.LARGEST_HIDDEN,
-    "`outputs`": lambda: validate.MOST_OUTPUTS,
+    "rows of a split, `shard_rows`, bytes of a file": lambda: of_fields.MOST_ROWS,
+    "`teacher.layers`, cached layers": lambda: of_fields.MOST_LAYERS,
+    "`hidden_size`": lambda: of_fields.LARGEST_HIDDEN,
+    "`outputs`": lambda: of_fields.MOST_OUTPUTS,
     "decoded bytes of a chunk": lambda: layout.LARGEST_CHUNK_BYTES,
     "decoded bytes of an array that may be any number of times its files": (
         lambda: validate.SMALL_BYTES
@@ -269,10 +270,10 @@ LIMITS: dict[str, Callable[[], int]] = {
 def test_the_limits_of_the_page_are_those_of_the_code() -> None:
     found = {row[0]: int(row[1].replace(",", "")) for row in table_below("## Limits")}
     assert {name: found.get(name) for name in LIMITS} == {name: f() for name, f in LIMITS.items()}
-    accepts = validate.FIELDS["max_length"]
+    accepts = of_fields.FIELDS["max_length"]
     assert accepts(found["`max_length`"])
     assert not accepts(found["`max_length`"] + 1)
-    accepts = validate.FIELDS["data_digest"]
+    accepts = of_fields.FIELDS["data_digest"]
     assert accepts("x" * found["characters of a text"])
     assert not accepts("x" * (found["characters of a text"] + 1))
 

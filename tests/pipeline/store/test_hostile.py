@@ -221,9 +221,9 @@ def test_a_manifest_whose_parts_do_not_fit(cache: Path, victim: Victim, name: st
 
 
 def test_the_metrics_of_a_manifest_are_those_that_there_are() -> None:
-    from pipeline.store import validate
+    from pipeline.store import fields
 
-    assert validate.METRICS == METRICS
+    assert fields.METRICS == METRICS
 
 
 RAW_MANIFESTS: dict[str, Callable[[bytes], bytes]] = {
