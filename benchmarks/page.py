@@ -244,8 +244,8 @@ def _sweep(found: dict[str, Any]) -> str:
     return (
         f"### A grid of students\n\n{found['students']} students ({found['student']}), "
         f"{found['rows']['train']:,} rows, {found['epochs']} epochs; the sweep runs between the "
-        "two halves of the single commands, and has a worker for each core.\n\n"
-        + table(["", "seconds", ""], rows)
+        "two halves of the single commands, and has a worker for each core; a single command has "
+        "all cores for itself.\n\n" + table(["", "seconds", ""], rows)
     )
 
 
