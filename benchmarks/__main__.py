@@ -2,8 +2,8 @@
 
     make bench        or: python -m benchmarks --device cuda --out docs/benchmarks/gpu.json
 
-On a processor it takes about half an hour; the sweep, which `make bench-sweep` runs there apart,
-most of another. TextBrewer's rows need
+On a processor it takes 20 to 30 minutes; the sweep, which `make bench-sweep` runs there apart,
+most of an hour. TextBrewer's rows need
 `pip install --no-deps textbrewer==0.2.1.post1 tensorboardX protobuf`.
 """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def write_page() -> None:
 
 def _run_text(name: str, result: dict[str, Any]) -> str:
     ran, parts = result["parts"], found_in(result["parts"])
-    sections = [f"## {name}", _facts(result), _targets(ran)]
+    sections = [f"## {name}", _facts(result), _targets(ran, parts)]
     for part, make in SECTIONS.items():
         if part in parts:
             sections.append(make(parts[part]))
@@ -78,9 +78,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> 
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
 
 
-def _targets(ran: dict[str, Any]) -> str:
-    """Those of the parts that ran, or were to."""
-    parts, rows = found_in(ran), []
+def _targets(ran: Collection[str], parts: Parts) -> str:
+    """Those of the parts that ran, or were to, and what was found."""
+    rows = []
     for target in (each for each in TARGETS if each.part in ran):
         value = target.of(parts)
         sign = "≥" if target.at_least else "≤"
