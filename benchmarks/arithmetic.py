@@ -21,7 +21,7 @@ from benchmarks.turns import in_turn
 from pipeline import machine
 from pipeline.batches import spread_rows, token_budget_batches
 from pipeline.devices import autocast
-from pipeline.last_block import last_block_at_cls
+from pipeline.models.last_block import last_block_at_cls
 from pipeline.params import CacheParams
 from pipeline.timing import seconds_of
 
@@ -86,7 +86,7 @@ def _stage_one(teacher: Shape, setting: Setting) -> dict[str, Any]:
 
 
 def _stage_two(teacher: Shape, depth: int, batch_size: int, setting: Setting) -> dict[str, Any]:
-    """Steps of `pipeline.training.train` itself."""
+    """Steps of `pipeline.training.loop.train` itself."""
     rounds, warm_up = (20, 5) if _on_cuda(setting) else (3, 1)
     lengths = spread_lengths(all_lengths(TASK), batch_size, _steps_of(batch_size, rounds + warm_up))
     with ring_of(setting, TASK, lengths, teacher, teacher.cut(depth), batch_size) as ring:

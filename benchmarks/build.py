@@ -18,7 +18,7 @@ from benchmarks.world import TASK, World, make_world
 from pipeline import machine
 from pipeline.batches import Rows, token_budget_batches
 from pipeline.params import CacheParams
-from pipeline.teacher_pass import Teacher, load_teacher
+from pipeline.teacher.forward import Teacher, load_teacher
 from pipeline.timing import Rounds, seconds_of, take_turns
 
 # a teacher for a processor, on which bert-base would take minutes: every cost that is not the
@@ -65,7 +65,7 @@ def _one_round(
 
 
 def _rows(world: World, split: str, teacher: Teacher) -> Rows:
-    from pipeline.encode import encode
+    from pipeline.models.encode import encode
     from pipeline.tasks import BUILT_IN
 
     table = world.prepared.table(split)
@@ -100,7 +100,7 @@ def measure_loading(setting: Setting) -> dict[str, Any]:
     """Seconds from opening a cache of RTE's size to having its targets, for several students."""
     from benchmarks.synthetic import synthetic_cache
     from pipeline.store.reader import TeacherCache
-    from pipeline.targets import load_targets
+    from pipeline.student.targets import load_targets
 
     rows, hidden = (50, 16) if setting.quick else (2490, 768)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
 """The ways to train a student that are compared: each is a real training loop.
 
-All but TextBrewer's run `pipeline.training.train` itself, with other targets or other batches.
+All but TextBrewer's run `pipeline.training.loop.train` itself, with other targets or other batches.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from benchmarks.setting import Setting
 from benchmarks.shapes import Shape
 from benchmarks.turns import Loop
 from pipeline.batches import Rows, training_batches
-from pipeline.last_block import last_block_at_cls
 from pipeline.losses import Objective
-from pipeline.packing import as_trained
+from pipeline.models.last_block import last_block_at_cls
+from pipeline.models.packing import as_trained
 from pipeline.params import StudentParams
-from pipeline.recipe import objective_of
 from pipeline.strategies import make_strategy
 from pipeline.strategies.base import Shapes, Strategy
-from pipeline.targets import CachedTargets, Targets
-from pipeline.teacher_pass import LiveTargets, Teacher
-from pipeline.terms import DistillationTerms
-from pipeline.training import train
+from pipeline.student.recipe import objective_of
+from pipeline.student.targets import CachedTargets, Targets
+from pipeline.student.terms import DistillationTerms
+from pipeline.teacher.forward import LiveTargets, Teacher
+from pipeline.training.loop import train
 
 
 @dataclass(frozen=True, kw_only=True)

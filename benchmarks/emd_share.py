@@ -20,12 +20,12 @@ import torch
 from benchmarks.lengths import all_lengths, rows_of
 from pipeline.batches import Rows, training_batches
 from pipeline.params import StudentParams
-from pipeline.recipe import objective_of
 from pipeline.strategies import make_strategy
 from pipeline.strategies.base import Matched, Shapes
 from pipeline.strategies.emd import transport
-from pipeline.targets import CachedTargets
-from pipeline.terms import DistillationTerms
+from pipeline.student.recipe import objective_of
+from pipeline.student.targets import CachedTargets
+from pipeline.student.terms import DistillationTerms
 
 TEACHER_LAYERS, HIDDEN, VOCABULARY, BATCH, ROWS = 12, 768, 30522, 32, 2490
 

@@ -75,7 +75,7 @@ def _columns(path: Path, columns: tuple[int | str, ...]) -> list[list[str]]:
 
 def main() -> None:
     """Write lengths.json."""
-    from pipeline.models import load_tokenizer
+    from pipeline.models.load import load_tokenizer
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--glue", type=Path, required=True)

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes: the pieces of `pipeline.training.train`, timed apart."""
+"""Where the time of a training step goes: `pipeline.training.loop.train` in pieces."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.turns import step_clock
 from pipeline import machine
 from pipeline.batches import training_batches
 from pipeline.devices import autocast
-from pipeline.training import make_optimizer
+from pipeline.training.loop import make_optimizer
 
 STUDENT_LAYERS = 3
 TASKS = {"rte": 16, "sst2": 32}  # and the batch size on a processor, as in `benchmarks.steps`

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pipeline.batches import Rows
 from pipeline.devices import autocast
-from pipeline.training import make_optimizer
+from pipeline.training.loop import make_optimizer
 
 if TYPE_CHECKING:
     from benchmarks.contenders import Ring, Way

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.lengths import all_lengths
 from benchmarks.shapes import Shape
-from pipeline.models import quiet_libraries
+from pipeline.models.load import quiet_libraries
 from pipeline.params import CacheParams
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -35,7 +35,7 @@ class World:
 
     def build(self, out: Path, device: torch.device) -> Any:
         """Stage one with default options; the teacher is random, so no better than chance."""
-        from pipeline.build import build_cache
+        from pipeline.caching.build import build_cache
 
         params = CacheParams(allow_weak_teacher=True, device=device.type)
         return build_cache(

@@ -58,7 +58,7 @@ def fit(
     task_named(task)
     note(f"teacher for {task}")
     values, sources = resolve("teacher", flags, task)
-    from pipeline.fit_teacher import fit_teacher
+    from pipeline.teacher.fit import fit_teacher
 
     folder = out or Path(f"data/teachers/{task}")
     with progress() as tick:
@@ -106,7 +106,7 @@ def evaluate_teacher(
       pkd-teacher eval --task rte --teacher data/teachers/rte
     """
     task_named(task)
-    from pipeline.fit_teacher import score_teacher
+    from pipeline.teacher.fit import score_teacher
 
     name = teacher or f"data/teachers/{task}"
     scores = score_teacher(

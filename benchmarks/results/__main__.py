@@ -14,7 +14,7 @@ from benchmarks.results.page import write_page
 from benchmarks.results.plan import load_plan
 from benchmarks.results.records import FOLDER, Records
 from benchmarks.results.run import Runs, prepare_stages
-from pipeline.models import identify_init
+from pipeline.models.identity import identify_init
 
 
 def main() -> None:

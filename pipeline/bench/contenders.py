@@ -13,16 +13,10 @@ import torch
 from pipeline.errors import ParamsError
 from pipeline.export.record import Export, read_export
 from pipeline.export.runtime import OnnxClassifier
-from pipeline.inputs import input_names, made_up_rows
-from pipeline.models import (
-    WEIGHT_FILES,
-    identify_model,
-    load_classifier,
-    load_config,
-    load_tokenizer,
-    positions_of,
-)
-from pipeline.sizes import Sizes, sizes_of
+from pipeline.models.identity import WEIGHT_FILES, identify_model
+from pipeline.models.inputs import input_names, made_up_rows, positions_of
+from pipeline.models.load import load_classifier, load_config, load_tokenizer
+from pipeline.models.sizes import Sizes, sizes_of
 
 TEACHER, STUDENT = "teacher", "student"
 RUNTIMES = {"pytorch": "PyTorch", "float32": "ONNX", "int8": "ONNX int8"}

@@ -17,7 +17,7 @@ from pipeline.bench.table import paper_table
 from pipeline.devices import pick_device
 from pipeline.errors import ParamsError
 from pipeline.files import write_atomic, write_json
-from pipeline.models import positions_of
+from pipeline.models.inputs import positions_of
 from pipeline.progress import Tick, silent
 
 LIBRARIES = ("torch", "transformers")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.models.sizes import Sizes
 from pipeline.report.formats import counted, parameters, size
-from pipeline.sizes import Sizes
 
 ROWS = 1000  # that the inference time is given for
 

@@ -48,8 +48,8 @@ def build_base(
 
 
 def _pretrain(params: BaseParams, folder: Path, tick: Tick) -> dict[str, Any]:
-    from pipeline.models import quiet_libraries
-    from pipeline.pretrain import PretrainSettings, pretrain_base
+    from pipeline.demo.pretrain import PretrainSettings, pretrain_base
+    from pipeline.models.load import quiet_libraries
 
     quiet_libraries()
 

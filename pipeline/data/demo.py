@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.data.raw import Raw
 from pipeline.data.source import Source
 from pipeline.data.table import to_split
-from pipeline.demo import DemoPair, demo_splits
+from pipeline.demo.grammar import DemoPair, demo_splits
 from pipeline.errors import DataError
 from pipeline.params import DataParams
 from pipeline.tasks import Task

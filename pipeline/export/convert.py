@@ -11,7 +11,7 @@ import torch
 from pipeline.errors import ExportError
 from pipeline.export.libraries import quiet
 from pipeline.files import naming_full_disk
-from pipeline.models import parameter_counts
+from pipeline.models.sizes import parameter_counts
 
 OPSET = 20
 """The first one with GELU as an operator of its own; read by onnxruntime 1.17 and later."""

@@ -12,7 +12,6 @@ import numpy as np
 from pipeline.batches import Rows, spread_rows
 from pipeline.digests import digest_file
 from pipeline.errors import CacheMismatchError
-from pipeline.evaluate import predict, score_rows
 from pipeline.export.card import MADE_UP
 from pipeline.export.compare import (
     BATCH_SIZES,
@@ -23,9 +22,10 @@ from pipeline.export.compare import (
 )
 from pipeline.export.record import FILES
 from pipeline.export.runtime import OnnxClassifier
-from pipeline.inputs import made_up_rows, require_readable
-from pipeline.score_student import open_for
+from pipeline.models.inputs import made_up_rows, require_readable
+from pipeline.student.score import open_for
 from pipeline.tasks import Task
+from pipeline.training.evaluate import predict, score_rows
 
 CHECKED_ROWS = 64  # of each validation split, or made up
 EVAL_BATCH = 32

@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.errors import ModelError
 from pipeline.export.card import FLOAT_FILE, INT8_FILE
 from pipeline.files import read_json
-from pipeline.sizes import Sizes
+from pipeline.models.sizes import Sizes
 
 RECORD = "export.json"
 FORMAT = 1

@@ -14,13 +14,14 @@ from pipeline.export.measured import measured, rows_to_check
 from pipeline.export.record import FILES, FORMAT, RECORD
 from pipeline.export.tokens import save_tokenizer
 from pipeline.files import building, read_json, write_atomic, write_json
-from pipeline.inputs import input_names
 from pipeline.locks import locked
 from pipeline.machine import processor
-from pipeline.models import identify_model, load_classifier, load_tokenizer
+from pipeline.models.identity import identify_model
+from pipeline.models.inputs import input_names
+from pipeline.models.load import load_classifier, load_tokenizer
+from pipeline.models.sizes import sizes_of
+from pipeline.models.trained import record_of, trained_length
 from pipeline.progress import Tick, silent
-from pipeline.sizes import sizes_of
-from pipeline.trained import record_of, trained_length
 
 
 def export_student(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline.card import card_data, student_card
 from pipeline.errors import ModelError
 from pipeline.files import read_json
-from pipeline.fit_student import RUN_RECORD
 from pipeline.hub.repository import LocalFile, Pushed, local_file, open_repository, push_files
 from pipeline.progress import Tick, silent
+from pipeline.student.card import card_data, student_card
+from pipeline.student.fit import RUN_RECORD
 
 CARD = "README.md"
 

@@ -14,13 +14,13 @@ import torch
 
 from pipeline.batches import Rows
 from pipeline.devices import autocast
-from pipeline.encode import encode
 from pipeline.errors import ModelError
-from pipeline.evaluate import predict
-from pipeline.models import load_classifier, load_tokenizer
+from pipeline.models.encode import encode
+from pipeline.models.load import load_classifier, load_tokenizer
 from pipeline.predict.rows import Row
 from pipeline.predict.student import Described
 from pipeline.tasks import Task
+from pipeline.training.evaluate import predict
 
 Array = np.ndarray[Any, Any]
 

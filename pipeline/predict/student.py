@@ -48,8 +48,9 @@ def describe_student(
         ModelError: not found, or no classifier of one label.
         ParamsError: the columns are not known, or of another number than the student reads.
     """
-    from pipeline.models import load_config, require_length
-    from pipeline.trained import record_of, trained_length
+    from pipeline.models.inputs import require_length
+    from pipeline.models.load import load_config
+    from pipeline.models.trained import record_of, trained_length
 
     config = load_config(name)
     record = record_of(name)

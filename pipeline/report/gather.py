@@ -219,6 +219,6 @@ def _speeds(
 
 
 def _view_and_model(work: _Work, run: StudentRun) -> tuple[CacheView, Any]:
-    from pipeline.models import load_classifier
+    from pipeline.models.load import load_classifier
 
     return work.opened.cache(run), load_classifier(str(run.folder))

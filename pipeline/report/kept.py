@@ -45,7 +45,8 @@ def noted_probes(
 
 def noted_benches(metrics: Path, runs: Sequence[StudentRun], notes: Notes) -> tuple[Bench, ...]:
     """The benches of a task's students."""
-    from pipeline.models import identify_model, load_classifier
+    from pipeline.models.identity import identify_model
+    from pipeline.models.load import load_classifier
 
     @cache
     def digest_in(folder: Path) -> str:

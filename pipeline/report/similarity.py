@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from pipeline.batches import batches_of, spread_rows
 from pipeline.errors import CacheMismatchError
-from pipeline.models import cls_states
+from pipeline.models.hidden_states import cls_states
 from pipeline.report.records import StudentRun
 from pipeline.report.tokens import CacheView
 

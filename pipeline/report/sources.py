@@ -57,7 +57,8 @@ class OpenSources:
 
     def teacher(self, run: StudentRun) -> tuple[TeacherRun, Any]:
         """The record and the loaded model of the teacher that `run` learned from."""
-        from pipeline.models import identify_model, load_classifier
+        from pipeline.models.identity import identify_model
+        from pipeline.models.load import load_classifier
 
         name = run.teacher.name if plain_name(run.teacher.name) else run.task
         folder = self._sources.teachers / name

@@ -166,7 +166,7 @@ class CacheWriter:
 
         Args:
             split: its name.
-            examples: `pyarrow.Table` as `pipeline.encode.encode` makes it.
+            examples: `pyarrow.Table` as `pipeline.models.encode.encode` makes it.
         """
         layout = self.plan.layout
         self._first_number[split] = sum(len(layout.shards(s.rows)) for s in self.splits.values())
@@ -228,7 +228,7 @@ class CacheWriter:
             logits: (rows, outputs) float32.
             cls: (rows, layers, hidden) as `pipeline.store.stored.encode_cls` makes it.
             out_of_fold: (rows, outputs) float32, where the plan's layout has them.
-            errors: what was measured on its sampled rows, see `pipeline.exactness`.
+            errors: what was measured on its sampled rows, see `pipeline.caching.exactness`.
             reused: rows of it that came from an earlier cache.
 
         Raises:

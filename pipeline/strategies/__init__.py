@@ -25,7 +25,7 @@ STRATEGIES = {
     "contrastive": "pipeline.strategies.contrastive:Contrastive",
 }
 
-AUTO = "auto"  # not in the table: `pipeline.auto_layers` turns it into a list of layers
+AUTO = "auto"  # not in the table: `pipeline.student.auto_layers` turns it into a list of layers
 KNOWN = (*UNMATCHED, *MAPPED, AUTO, *(name for name in STRATEGIES if name not in MAPPED))
 
 
@@ -67,7 +67,8 @@ def require_takes_top(params: StudentParams) -> None:
 def _require_known(name: str) -> None:
     if name == AUTO:
         raise ParamsError(
-            "Strategy auto: its layers are chosen from a cache first; see pipeline.auto_layers."
+            "Strategy auto: its layers are chosen from a cache first; see "
+            "pipeline.student.auto_layers."
         )
     if name not in KNOWN and not _is_list(name) and ":" not in name:
         raise ParamsError(

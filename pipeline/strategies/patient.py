@@ -6,8 +6,8 @@ from torch import Tensor
 
 from pipeline.layers import layer_map
 from pipeline.losses import Reduction, patience_loss
+from pipeline.models.sharing import counted_as, match_every
 from pipeline.params import StudentParams
-from pipeline.sharing import counted_as, match_every
 from pipeline.strategies.base import Matched, Shapes, Strategy, chosen
 
 

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import ParamsError
+from pipeline.models.sharing import counted_as
 from pipeline.params import StudentParams
-from pipeline.sharing import counted_as
 from pipeline.strategies.base import Matched, Shapes, Strategy, chosen
 
 

@@ -16,14 +16,13 @@ from typing import Any
 from pipeline.devices import pick_device
 from pipeline.errors import ParamsError, PipelineError, TrainingError
 from pipeline.files import write_json
-from pipeline.fit_student import fit_student
 from pipeline.locks import locked
 from pipeline.params import StudentParams
-from pipeline.recipe import default_folder, settle
-from pipeline.runs import identifying
 from pipeline.store.reader import TeacherCache
 from pipeline.store.resident import ResidentCache
 from pipeline.strategies import AUTO
+from pipeline.student.fit import fit_student
+from pipeline.student.recipe import default_folder, settle
 from pipeline.sweep.space import Space, all_points, describe_space, slug
 from pipeline.sweep.study import (
     StudyPlan,
@@ -36,7 +35,8 @@ from pipeline.sweep.study import (
     suggest,
 )
 from pipeline.tasks import Task
-from pipeline.tracking import require_trackers
+from pipeline.training.runs import identifying
+from pipeline.training.tracking import require_trackers
 
 IN_A_NAME = ("strategy", "student_layers", "seed", "share", "pretrain")  # of `default_folder`
 GPU_WORKERS = 4

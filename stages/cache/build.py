@@ -63,7 +63,7 @@ def build(
     share = parse_share(shard)
     note(f"cache for {task}")
     values, _ = resolve("cache", flags, task)
-    from pipeline.build import build_cache, timings
+    from pipeline.caching.build import build_cache, timings
     from pipeline.files import write_json
     from pipeline.store.writer import Share
 

@@ -182,7 +182,7 @@ def verify(cache: str, teacher: str | None, rows: int, device: str, as_json: boo
     result: dict[str, Any] = {"cache": cache, "findings": [vars(each) for each in findings]}
     lines = [f"{each.file}: {each.problem}" for each in findings] or [f"{cache}: sound"]
     if teacher and not findings:
-        from pipeline.rerun import rerun
+        from pipeline.caching.rerun import rerun
 
         again = rerun(cache, teacher, rows, device)
         result["rerun"] = again

@@ -28,7 +28,7 @@ def merge(
     Example:
       pkd-cache merge data/rte.zarr data/rte.zarr.part-*-of-3
     """
-    from pipeline.merge import merge_parts
+    from pipeline.caching.merge import merge_parts
 
     with progress() as tick:
         manifest, existed = merge_parts(

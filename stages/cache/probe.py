@@ -38,7 +38,7 @@ def probe(
       pkd-cache probe data/rte.zarr --plot probe.png
     """
     from pipeline.files import write_json
-    from pipeline.probe import probe_layers
+    from pipeline.probe.layers import probe_layers
     from pipeline.store.reader import TeacherCache
 
     opened = TeacherCache.open(cache)
@@ -46,7 +46,7 @@ def probe(
         found = probe_layers(opened, max_rows=rows, seed=seed, tick=tick)
     metric = str(opened.manifest.task["metrics"][0])
     if plot:
-        from pipeline.probe_figure import draw_probe
+        from pipeline.probe.figure import draw_probe
 
         draw_probe(found, metric, plot)
         note(f"{plot}: drawn")

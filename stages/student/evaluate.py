@@ -26,7 +26,7 @@ def evaluate_student(
     Example:
       pkd-student eval data/students/rte-skip-3-s0 --cache data/rte.zarr
     """
-    from pipeline.score_student import score_student
+    from pipeline.student.score import score_student
 
     scores = score_student(student, cache, split, logits, device)
     lines = [

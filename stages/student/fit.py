@@ -59,8 +59,8 @@ def fit(
     task = str(manifest.task["name"])
     note(f"student for {task} from {', '.join(cache)}")
     values, sources = resolve("student", flags, task)
-    from pipeline.fit_student import fit_student
     from pipeline.store.remote import traffic
+    from pipeline.student.fit import fit_student
 
     name = f"{task} {values.strategy}"
     opened: list[Any] = []
@@ -111,7 +111,7 @@ def _with_shares(then: Any) -> Any:
 
     def on_step(entry: Any) -> None:
         if entry.step == 1:
-            from pipeline.live import shares
+            from pipeline.training.live import shares
 
             of_terms = shares(entry.losses)
             text = ", ".join(f"{name} {share:.1%}" for name, share in of_terms.items())

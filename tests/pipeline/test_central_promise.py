@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.fit_student import load_rows
-from pipeline.models import build_classifier
+from pipeline.models.load import build_classifier
 from pipeline.params import StudentParams
-from pipeline.recipe import objective_of
 from pipeline.store.reader import TeacherCache
-from pipeline.targets import Targets, load_targets
+from pipeline.student.fit import load_rows
+from pipeline.student.recipe import objective_of
+from pipeline.student.targets import Targets, load_targets
 from pipeline.tasks import Task
-from pipeline.teacher_pass import LiveTargets, load_teacher
-from pipeline.training import StepLog, train
+from pipeline.teacher.forward import LiveTargets, load_teacher
+from pipeline.training.loop import StepLog, train
 from tests.support.runs import strategy_for, terms_for
 from tests.support.tiny import STUDENT, World
 
@@ -68,7 +68,7 @@ def test_a_student_learns_the_same_from_the_cache_as_from_the_live_teacher(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     strategy: str, precision: str, tolerance: float,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("pipeline.training.LOG_EVERY", 1)
+    monkeypatch.setattr("pipeline.training.loop.LOG_EVERY", 1)
     params = replace(PARAMS, strategy=strategy)
     layers = strategy_for(params).teacher_layers
     path = world.cache if precision == "float32" else world.cache16

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from pipeline.digests import digest_array, digest_model, digest_tokenizer, row_digest
-from pipeline.models import identify_model, load_tokenizer
+from pipeline.models.identity import identify_model
+from pipeline.models.load import load_tokenizer
 from tests.support.tiny import save_encoder, tiny_tokenizer
 
 

@@ -9,11 +9,11 @@ import pytest
 
 from pipeline.errors import ParamsError
 from pipeline.layers import layer_map
+from pipeline.models.sharing import passes
 from pipeline.params import StudentParams
 from pipeline.presets import load_preset, preset_names
-from pipeline.ptp import parse_thresholds
 from pipeline.resolve import resolve
-from pipeline.sharing import passes
+from pipeline.student.ptp import parse_thresholds
 from pipeline.tasks import GLUE_NAMES
 from tests.support.runs import strategy_for
 

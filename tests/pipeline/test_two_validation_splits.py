@@ -6,14 +6,14 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.build import build_cache
+from pipeline.caching.build import build_cache
 from pipeline.data import load_prepared
 from pipeline.data.prepare import prepare
-from pipeline.fit_student import fit_student
-from pipeline.fit_teacher import fit_teacher
 from pipeline.params import DataParams
 from pipeline.store.reader import TeacherCache
+from pipeline.student.fit import fit_student
 from pipeline.tasks import BUILT_IN
+from pipeline.teacher.fit import fit_teacher
 from tests.support.tiny import CACHE, STUDENT, TEACHER, save_encoder
 
 WORD_OF = {"entailment": "sun", "neutral": "w3", "contradiction": "rain"}

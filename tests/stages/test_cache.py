@@ -144,7 +144,7 @@ def test_ctrl_c_is_one_message(project: Path, monkeypatch: pytest.MonkeyPatch) -
     def interrupted(**_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipeline.build.build_cache", interrupted)
+    monkeypatch.setattr("pipeline.caching.build.build_cache", interrupted)
     found = run("build", "--task", "rte")
     assert found.exit_code == 1
     assert "interrupted; nothing unfinished was published" in found.stderr

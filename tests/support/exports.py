@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from pipeline.export.student import export_student
-from pipeline.models import build_classifier
-from pipeline.sharing import share_layers, unshared
+from pipeline.models.load import build_classifier
+from pipeline.models.sharing import share_layers, unshared
 from pipeline.tasks import BUILT_IN
 from tests.support.tiny import World, save_encoder, tiny_tokenizer
 

@@ -34,8 +34,8 @@ from tests.support.synthetic import SHARD, plan, write
 
 ROOT = Path(__file__).parents[2]
 IMPORTED = (  # before the first fork; no more than that: a process with threads cannot be forked
-    "filelock", "pandas", "pipeline.build", "pyarrow.ipc", "pytest", "torch", "transformers",
-    "transformers.models.bert.modeling_bert", "zarr.codecs",
+    "filelock", "pandas", "pipeline.caching.build", "pyarrow.ipc", "pytest", "torch",
+    "transformers", "transformers.models.bert.modeling_bert", "zarr.codecs",
 )  # fmt: skip
 ROWS = 8 * SHARD + 5  # nine shards, the last one short
 SHARDS = range(9)

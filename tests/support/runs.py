@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.params import StudentParams
-from pipeline.recipe import objective_of
 from pipeline.strategies import make_strategy
 from pipeline.strategies.base import Shapes, Strategy
-from pipeline.targets import Targets
-from pipeline.terms import DistillationTerms
+from pipeline.student.recipe import objective_of
+from pipeline.student.targets import Targets
+from pipeline.student.terms import DistillationTerms
 
 
 def strategy_for(

@@ -148,11 +148,11 @@ def build_world(root: Path) -> World:
     """Prepare data, fit a teacher, build two caches - through the library, as the commands do."""
     from dataclasses import replace
 
-    from pipeline.build import build_cache
+    from pipeline.caching.build import build_cache
     from pipeline.data.prepare import prepare
-    from pipeline.fit_teacher import fit_teacher
     from pipeline.params import DataParams
     from pipeline.tasks import BUILT_IN
+    from pipeline.teacher.fit import fit_teacher
 
     source = write_rte(root / "glue" / "RTE")
     raw = root / "data" / "raw" / "rte"

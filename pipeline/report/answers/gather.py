@@ -19,7 +19,7 @@ from pipeline.report.records import StudentRun
 from pipeline.report.sources import Notes, OpenSources
 from pipeline.report.tables import Group
 from pipeline.report.tokens import CacheView
-from pipeline.student_logits import VALIDATION_LOGITS, read_logits
+from pipeline.student.logits import VALIDATION_LOGITS, read_logits
 from pipeline.tasks import Task
 
 PLACE = "answers"

@@ -15,7 +15,7 @@ LONGEST = 400  # characters of a segment
 def load_decoder(folder: Path, view: CacheView) -> Any:
     """The tokenizer of a student's folder; DataError where it is not that of the cache's tokens."""
     from pipeline.digests import digest_tokenizer
-    from pipeline.models import load_tokenizer
+    from pipeline.models.load import load_tokenizer
 
     if not (folder / "tokenizer.json").is_file():
         raise DataError("it has no tokenizer.json to read the rows with")

@@ -17,7 +17,7 @@ from pipeline.bench.measure import measure, summary
 from pipeline.bench.run import BenchParams, run_bench, threads
 from pipeline.bench.table import paper_table, speed_up
 from pipeline.errors import ModelError, ParamsError
-from pipeline.models import load_classifier
+from pipeline.models.load import load_classifier
 from tests.support.exports import Exported, save_student
 from tests.support.tiny import World
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.data.base import build_base
+from pipeline.demo.pretrain import PretrainSettings
 from pipeline.errors import OutputExistsError, ParamsError
 from pipeline.params import BaseParams
-from pipeline.pretrain import PretrainSettings
 
 TINY = BaseParams(layers=2, hidden_size=8, heads=2, steps=5, batch_size=3)
 

@@ -12,16 +12,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from pipeline.build import build_cache
+from pipeline.caching.build import build_cache
 from pipeline.data import load_prepared
 from pipeline.data.prepare import prepare
 from pipeline.errors import DataError, ParamsError, TrainingError
-from pipeline.fit_student import load_rows
 from pipeline.params import DataParams
-from pipeline.recipe import settle
 from pipeline.store.reader import TeacherCache
+from pipeline.student.fit import load_rows
+from pipeline.student.recipe import settle
 from pipeline.tasks import BUILT_IN, Task
-from pipeline.training import usable_rows
+from pipeline.training.loop import usable_rows
 from stages.cache import cli as cache_cli
 from stages.data import cli
 from tests.pipeline.strategies.matched import fit

@@ -28,7 +28,7 @@ from pipeline.export.convert import to_onnx
 from pipeline.export.record import read_export
 from pipeline.export.runtime import OnnxClassifier
 from pipeline.export.student import export_student
-from pipeline.models import load_classifier
+from pipeline.models.load import load_classifier
 from pipeline.store.reader import TeacherCache
 from tests.support.exports import Exported, export, save_student
 from tests.support.pages import fenced
@@ -223,7 +223,7 @@ def test_differences_that_are_refused() -> None:
 
 def test_predict_keeps_the_order_of_the_rows(world: World, exported: Exported) -> None:
     from pipeline.batches import Rows
-    from pipeline.evaluate import predict
+    from pipeline.training.evaluate import predict
 
     rows = Rows.from_examples(TeacherCache.open(world.cache16).examples("train"), 0)
     model = load_classifier(str(exported.student))

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from pipeline.errors import HubError, ModelError
-from pipeline.fit_student import fit_student
 from pipeline.hub.student import hub_card, push_student
+from pipeline.student.fit import fit_student
 from tests.support.hub import LocalHub
 from tests.support.tiny import STUDENT, World
 
@@ -87,7 +87,7 @@ def test_what_a_person_wrote_into_the_card_stays(student: Path) -> None:
 
 
 def test_the_base_model_and_metrics_go_by_the_names_of_the_hub(student: Path) -> None:
-    from pipeline.card import student_card
+    from pipeline.student.card import student_card
 
     record = json.loads((student / "run.json").read_text())
     record["init"] |= {"hub_id": "google-bert/bert-base-uncased"}

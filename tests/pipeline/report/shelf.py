@@ -14,12 +14,12 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from pipeline.digests import digest_tokenizer, row_digest
 from pipeline.files import write_json
-from pipeline.models import identify_model
+from pipeline.models.identity import identify_model
 from pipeline.report.sources import Sources
 from pipeline.store.examples import schema
 from pipeline.store.stored import encode_cls
 from pipeline.store.writer import CacheWriter
-from pipeline.student_logits import VALIDATION_LOGITS, logits_parquet
+from pipeline.student.logits import VALIDATION_LOGITS, logits_parquet
 from tests.support.synthetic import described, plan
 
 HOSTILE_WORDS = ("<script>alert(1)</script>", "</p><b>", "a|b", "`x`", "&amp;")

@@ -17,7 +17,7 @@ from pipeline.files import write_json
 from pipeline.params import ReportParams
 from pipeline.report.build import build_report
 from pipeline.report.formats import KEEP
-from pipeline.student_logits import VALIDATION_LOGITS
+from pipeline.student.logits import VALIDATION_LOGITS
 from tests.pipeline.report.shelf import (
     HOSTILE_WORDS,
     ROWS,

@@ -8,7 +8,7 @@ import torch
 
 from pipeline.batches import Rows, batches_of, spread_rows
 from pipeline.errors import CacheMismatchError
-from pipeline.models import load_classifier
+from pipeline.models.load import load_classifier
 from pipeline.report.load import load_students
 from pipeline.report.similarity import layer_similarity, mean_cosine
 from pipeline.report.speed import measure

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipeline.caching.exactness import measure_errors
 from pipeline.errors import CacheCorruptError
-from pipeline.exactness import measure_errors
 from pipeline.store.diff import Difference, diff_caches
 from pipeline.store.distance import cosine_distance, relative_l2
 from pipeline.store.pairs import pair_rows

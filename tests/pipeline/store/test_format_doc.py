@@ -279,8 +279,8 @@ def test_the_limits_of_the_page_are_those_of_the_code() -> None:
 
 
 def test_the_identity_of_the_page_is_that_of_a_build() -> None:
-    """The members of the object whose digest is `cache_id`, in `pipeline.plan.plan_build`."""
-    source = (Path(__file__).parents[3] / "pipeline" / "plan.py").read_text("utf-8")
+    """The members of the object whose digest is `cache_id`, in `caching.plan.plan_build`."""
+    source = (Path(__file__).parents[3] / "pipeline" / "caching" / "plan.py").read_text("utf-8")
     block = re.search(r"identity = \{(.*?)\n    \}", source, re.DOTALL)
     assert block
     named = re.search(r"\*\*cache_id\.\*\*(.*?)\n\n", DOC, re.DOTALL)

@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.fit_student import fit_student
 from pipeline.strategies import make_strategy
 from pipeline.strategies.base import Matched, Strategy
+from pipeline.student.fit import fit_student
 from tests.support.tiny import STUDENT, World
 
 
@@ -100,5 +100,5 @@ def keep_strategies(patch: pytest.MonkeyPatch) -> list[Strategy]:
         made.append(make_strategy(*arguments))
         return made[-1]
 
-    patch.setattr("pipeline.recipe.make_strategy", making)
+    patch.setattr("pipeline.student.recipe.make_strategy", making)
     return made

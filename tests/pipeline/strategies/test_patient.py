@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ParamsError
+from pipeline.models.sharing import passes
 from pipeline.params import StudentParams
-from pipeline.sharing import passes
 from pipeline.strategies.base import Matched
 from pipeline.strategies.patient import Patient
 from tests.pipeline.strategies.matched import arrays_of, batch_of, unit

@@ -23,12 +23,12 @@ from pipeline.digests import digest_file
 from pipeline.errors import CacheMismatchError, OutputExistsError, ParamsError
 from pipeline.layers import MAPPED, UNMATCHED
 from pipeline.params import StudentParams
-from pipeline.recipe import settle
 from pipeline.store.reader import TeacherCache
 from pipeline.strategies import STRATEGIES
+from pipeline.student.recipe import settle
 from stages.student import cli
+from tests.pipeline.caching.test_build import build
 from tests.pipeline.strategies.matched import batch_of, fit
-from tests.pipeline.test_build import build
 from tests.support import tiny
 from tests.support.pages import fenced
 from tests.support.runs import strategy_for

@@ -1,0 +1,1 @@
+"""Stage one: from prepared data and a teacher to a cache."""

@@ -1,0 +1,1 @@
+"""The demo's task, and the encoder that is pretrained for it."""

@@ -1,0 +1,1 @@
+"""Encoders: loading them, what they read, and their variants."""

@@ -1,0 +1,1 @@
+"""Linear probes: what each layer of a teacher knows of the task."""

@@ -1,0 +1,1 @@
+"""Stage two: from a cache to a student, with no teacher."""

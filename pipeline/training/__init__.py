@@ -1,0 +1,1 @@
+"""The one training loop, of teachers and students, and the folder that a run leaves."""
