@@ -21,9 +21,10 @@ def synthetic_cache(
     shard_rows: int = 1024,
 ) -> None:
     """Write a cache of random tokens (at most `length` a row) and targets."""
+    from pipeline.store.plan import Plan
     from pipeline.store.shards import Layout
     from pipeline.store.stored import encode_cls
-    from pipeline.store.writer import CacheWriter, Plan
+    from pipeline.store.writer import CacheWriter
 
     draw = np.random.default_rng(0)
     layout = Layout(

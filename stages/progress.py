@@ -12,14 +12,21 @@ from stages.cli import is_quiet, note
 SECONDS_BETWEEN_LINES = 10.0  # when standard error is not a terminal
 
 
+def live_console() -> Any | None:
+    """A `rich` console on standard error; None where lines are wanted, or nothing."""
+    import rich.console
+
+    console = rich.console.Console(stderr=True)
+    return console if console.is_terminal and not is_quiet() else None
+
+
 @contextmanager
 def progress() -> Iterator[Any]:
     """Yield a `pipeline.progress.Tick`: rich bars on a terminal, else a plain line now and then."""
-    import rich.console
     import rich.progress as bars
 
-    console = rich.console.Console(stderr=True)
-    if not console.is_terminal or is_quiet():
+    console = live_console()
+    if console is None:
         yield _PlainLines()
         return
     columns = (

@@ -19,7 +19,8 @@ from pipeline.files import folder_size_bytes
 from pipeline.params import CacheParams
 from pipeline.progress import Tick, silent
 from pipeline.store.manifest import Manifest
-from pipeline.store.writer import CacheWriter, Plan, Share
+from pipeline.store.plan import Plan, Share
+from pipeline.store.writer import CacheWriter
 from pipeline.teacher.check import output_order, require_outputs
 from pipeline.teacher.folds import read_out_of_fold
 from pipeline.teacher.forward import Teacher, load_teacher

@@ -17,7 +17,8 @@ from pipeline.progress import Tick, silent
 from pipeline.store.examples import parse_examples
 from pipeline.store.format import EXAMPLES
 from pipeline.store.manifest import Manifest
-from pipeline.store.writer import PART, PART_FORMAT, CacheWriter, Plan
+from pipeline.store.plan import Plan
+from pipeline.store.writer import PART, PART_FORMAT, CacheWriter
 from pipeline.tasks import Task
 
 PART_FIELDS = {"plan", "index", "count", "described", "splits", "records"}

@@ -17,8 +17,9 @@ from pipeline.models.trained import DEFAULT_MAX_LENGTH, read_teacher_record
 from pipeline.params import CacheParams
 from pipeline.store.format import FORMAT_VERSION, MANIFEST
 from pipeline.store.manifest import Manifest, read_manifest
+from pipeline.store.plan import Plan, Share
 from pipeline.store.shards import Layout
-from pipeline.store.writer import PART, Plan, Share
+from pipeline.store.writer import PART
 from pipeline.teacher.folds import OutOfFold
 from pipeline.teacher.forward import Teacher
 

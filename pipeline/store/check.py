@@ -11,9 +11,9 @@ import numpy as np
 
 from pipeline.errors import CacheCorruptError
 from pipeline.progress import Tick, silent
-from pipeline.store.arrays import require_group_metadata
 from pipeline.store.examples import describe, digests_fit
 from pipeline.store.format import CLS, EXAMPLES, LOGITS, MANIFEST, METADATA, OUT_OF_FOLD
+from pipeline.store.guarded import require_group_metadata
 from pipeline.store.manifest import Manifest, read_manifest
 from pipeline.store.place import Place, place_of
 from pipeline.store.reader import TeacherCache

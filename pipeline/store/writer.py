@@ -5,22 +5,23 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import numpy as np
 
-from pipeline.digests import digest_json
 from pipeline.errors import CacheCorruptError, CacheError, DataError
 from pipeline.files import partial_path, publish, read_json, write_atomic, write_json
 from pipeline.locks import locked, locked_worker
 from pipeline.store.arrays import create_arrays
+from pipeline.store.compose import compose_manifest
 from pipeline.store.examples import describe, write_examples
-from pipeline.store.format import CLS, EXAMPLES, MANIFEST, METADATA, split_files
+from pipeline.store.format import EXAMPLES, MANIFEST, METADATA
 from pipeline.store.manifest import Manifest, Split, read_manifest
-from pipeline.store.shards import Layout, ShardFiles
+from pipeline.store.plan import Plan, Share
+from pipeline.store.shards import ShardFiles
 from pipeline.store.stored import Stored
 
 PLAN = "plan.json"
@@ -28,49 +29,6 @@ PART = "part.json"
 PART_FORMAT = "pkd-teacher-cache-part"
 
 Array = np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a build writes. Two builds with equal plans write the same bytes."""
-
-    identity: dict[str, Any]
-    """Teacher, tokenizer, data and every option that changes values; its digest is the cache_id."""
-    layout: Layout
-    batch_tokens: int
-    reuse: str | None = None
-    """content_digest of the cache whose rows are taken over."""
-
-    @property
-    def cache_id(self) -> str:
-        """sha256 of the identity."""
-        return digest_json(self.identity)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        content = asdict(self)
-        for name in ("layers", "out_of_fold"):
-            content["layout"][name] = list(content["layout"][name])
-        return content
-
-    @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Self:
-        """The inverse of `to_dict`."""
-        lists = {name: tuple(content["layout"][name]) for name in ("layers", "out_of_fold")}
-        layout = content["layout"] | lists
-        return cls(**(content | {"layout": Layout(**layout)}))
-
-
-@dataclass(frozen=True)
-class Share:
-    """Which shards one of several workers writes: every `count`-th, from `index`."""
-
-    index: int = 0
-    count: int = 1
-
-    def holds(self, number: int) -> bool:
-        """Whether a shard is this worker's; shards are numbered through all splits."""
-        return number % self.count == self.index
 
 
 class CacheWriter:
@@ -259,7 +217,9 @@ class CacheWriter:
             CacheError: a shard is missing.
         """
         self.require_complete()
-        manifest = self._manifest(described)
+        records = {split: self._records(split) for split in self.splits}
+        settle = self.files.settle
+        manifest = compose_manifest(self.plan, self.splits, records, described, settle)
         self._remove_strays(set(manifest.files))
         content = manifest.to_bytes()
         Manifest.from_bytes(content, str(self.target))  # what no reader would take is not published
@@ -294,55 +254,6 @@ class CacheWriter:
         write_json(self.partial / PART, content)
         publish(self.partial, self.target)
         shutil.rmtree(self.records)
-
-    def _manifest(self, described: dict[str, Any]) -> Manifest:
-        layout = self.plan.layout
-        records = {split: self._records(split) for split in self.splits}
-        row_digests = {
-            split: {
-                array: [r["digests"][array] for r in of_split] for array in layout.specs(split, 1)
-            }
-            for split, of_split in records.items()
-        }
-        reused = sum(r["reused"] for of_split in records.values() for r in of_split)
-        return Manifest(
-            layers=layout.layers,
-            hidden_size=layout.hidden_size,
-            outputs=layout.outputs,
-            dtype=layout.dtype,
-            shard_rows=layout.shard_rows,
-            batch_tokens=self.plan.batch_tokens,
-            splits=self.splits,
-            arrays=self._arrays(records),
-            reused={"rows": reused, "content_digest": self.plan.reuse},
-            row_digests=row_digests,
-            files=self._files(records),
-            cache_id=self.plan.cache_id,
-            **described,
-        ).sealed()
-
-    def _arrays(self, records: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
-        arrays: dict[str, dict[str, Any]] = {}
-        for split, info in self.splits.items():
-            for name, spec in self.plan.layout.specs(split, info.rows).items():
-                arrays[f"{split}/{name}"] = {"shape": list(spec.shape), "dtype": spec.dtype}
-            sizes = [record["layer_bytes"] for record in records[split]]
-            totals = [sum(of_layer) for of_layer in zip(*sizes, strict=True)]
-            arrays[f"{split}/{CLS}"]["layer_bytes"] = totals
-        return arrays
-
-    def _files(self, records: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
-        known = {
-            name: entry
-            for of_split in records.values()
-            for record in of_split
-            for name, entry in record["files"].items()
-        }
-        layout, names = self.plan.layout, [METADATA]
-        for split, info in self.splits.items():
-            optional = layout.optional(split)
-            names.extend(split_files(split, info.rows, layout.shard_rows, layout.dtype, optional))
-        return {name: known.get(name) or self.files.settle(name) for name in names}
 
     def _records(self, split: str) -> list[dict[str, Any]]:
         return [self.files.record(split, shard) for shard in self.shards(split)]

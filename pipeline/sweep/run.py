@@ -6,69 +6,36 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from pipeline.devices import pick_device
-from pipeline.errors import ParamsError, PipelineError, TrainingError
+from pipeline.errors import ParamsError, TrainingError
 from pipeline.files import write_json
 from pipeline.locks import locked
 from pipeline.params import StudentParams
 from pipeline.store.reader import TeacherCache
 from pipeline.store.resident import ResidentCache
 from pipeline.strategies import AUTO
-from pipeline.student.fit import fit_student
-from pipeline.student.recipe import default_folder, settle
-from pipeline.sweep.space import Space, all_points, describe_space, slug
+from pipeline.student.recipe import settle
+from pipeline.sweep.space import Space, all_points
+from pipeline.sweep.states import TrialState, result_of, trial_states
 from pipeline.sweep.study import (
     StudyPlan,
     default_storage,
     enqueue_missing,
-    has_more,
-    is_surplus,
     opened_study,
-    point_of,
-    suggest,
 )
+from pipeline.sweep.worker import Job, work
 from pipeline.tasks import Task
 from pipeline.training.runs import identifying
 from pipeline.training.tracking import require_trackers
 
-IN_A_NAME = ("strategy", "student_layers", "seed", "share", "pretrain")  # of `default_folder`
 GPU_WORKERS = 4
 POLL_SECONDS = 0.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialState:
-    """A trial as people follow it."""
-
-    number: int
-    point: dict[str, Any]
-    state: str
-    """waiting, running, complete or fail."""
-    score: float | None
-    """The task's first metric."""
-    folder: str | None
-    error: str | None
-    seconds: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What a worker needs."""
-
-    cache: ResidentCache
-    plan: StudyPlan
-    base: StudentParams
-    sources: dict[str, str]
-    out: Path
-    overwrite: bool
-    threads: int | None
 
 
 def run_sweep(
@@ -153,7 +120,7 @@ def run_sweep(
                 threads=_threads(base, count),
             )
             _run_workers(job, count, study, on_change)
-        result = _result(study, plan, task, time.monotonic() - start)
+        result = result_of(study, plan, task, time.monotonic() - start)
     write_json(Path("data/metrics") / f"sweep-{name}.json", result)
     return result
 
@@ -223,86 +190,3 @@ def _tell(
     if [each.state for each in now] != [each.state for each in last]:
         on_change(now)
     return now
-
-
-def work(job: Job, on_trial: Callable[[], None] = lambda: None) -> None:
-    """Make trials until there are none; what one worker process does."""
-    import torch
-
-    if job.threads and job.threads != torch.get_num_threads():
-        torch.set_num_threads(job.threads)
-    with opened_study(job.plan) as study:
-        while has_more(study, job.plan):
-            study.optimize(partial(make_trial, job), n_trials=1, catch=(PipelineError,))
-            on_trial()
-
-
-def make_trial(job: Job, trial: Any) -> float:
-    """Train the student of one trial, or find it made already; its score."""
-    import optuna
-
-    if is_surplus(trial.study, job.plan, trial):
-        raise optuna.TrialPruned
-    start, point = time.monotonic(), suggest(trial, job.plan.space)
-    params = replace(job.base, **point)
-    task = Task.from_dict(job.cache.manifest.task)
-    name = default_folder(task, params).name
-    if more := slug(point, IN_A_NAME):
-        name = f"{name}-{more}"
-    trial.set_user_attr("folder", name)
-    try:
-        _, record = fit_student(
-            cache_path=job.cache,
-            out=job.out / name,
-            params=params,
-            sources=job.sources | dict.fromkeys(point, f"sweep {job.plan.name}"),
-            resume=True,
-            overwrite=job.overwrite,
-        )
-    except PipelineError as error:
-        trial.set_user_attr("error", str(error))
-        raise
-    trial.set_user_attr("seconds", time.monotonic() - start)
-    score: float = record["scores"][task.validation_splits[0]][task.metrics[0]]
-    return score
-
-
-def trial_states(study: Any) -> list[TrialState]:
-    """All trials, by number; those that were given up for another of the same point left out."""
-    found = []
-    for trial in study.get_trials(deepcopy=False):
-        state = trial.state.name.lower()
-        if state == "pruned" or (state == "fail" and "error" not in trial.user_attrs):
-            continue
-        found.append(
-            TrialState(
-                number=trial.number,
-                point=point_of(trial),
-                state=state,
-                score=trial.value,
-                folder=trial.user_attrs.get("folder"),
-                error=trial.user_attrs.get("error"),
-                seconds=trial.user_attrs.get("seconds"),
-            )
-        )
-    return found
-
-
-def _result(study: Any, plan: StudyPlan, task: Task, seconds: float) -> dict[str, Any]:
-    states = trial_states(study)
-    done = sorted(
-        (each for each in states if each.score is not None),
-        key=lambda each: (-(each.score or 0.0), each.number),
-    )
-    best = done[0] if done else None
-    return {
-        "name": plan.name,
-        "task": task.name,
-        "metric": task.metrics[0],
-        "space": describe_space(plan.space),
-        "best": best and {"student": best.folder, "score": best.score, "params": best.point},
-        "scores": {str(each.folder): each.score for each in done},
-        "points": {str(each.folder): each.point for each in done},
-        "failed": {str(each.folder): each.error for each in states if each.state == "fail"},
-        "seconds": seconds,
-    }

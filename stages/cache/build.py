@@ -65,7 +65,7 @@ def build(
     values, _ = resolve("cache", flags, task)
     from pipeline.caching.build import build_cache, timings
     from pipeline.files import write_json
-    from pipeline.store.writer import Share
+    from pipeline.store.plan import Share
 
     folder = out or Path(f"data/{task}.zarr" + ("" if share is None else _part_suffix(*share)))
     with progress() as tick:

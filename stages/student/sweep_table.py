@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from stages.cli import is_quiet, note
+from stages.cli import note
+from stages.progress import live_console
 
 SHOWN = 15  # students in the table
 
@@ -16,11 +17,10 @@ OnChange = Callable[[list[Any]], None]
 @contextmanager
 def sweep_table(name: str, columns: Sequence[str]) -> Iterator[OnChange]:
     """Yield what is to be told of all trials whenever one changes."""
-    import rich.console
     from rich.live import Live
 
-    console = rich.console.Console(stderr=True)
-    if not console.is_terminal or is_quiet():
+    console = live_console()
+    if console is None:
         yield _Lines()
         return
     with Live(console=console, refresh_per_second=2) as live:

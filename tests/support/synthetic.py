@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from pipeline.digests import row_digest
 from pipeline.store.examples import schema
+from pipeline.store.plan import Plan, Share
 from pipeline.store.shards import Layout
 from pipeline.store.stored import encode_cls
-from pipeline.store.writer import CacheWriter, Plan, Share
+from pipeline.store.writer import CacheWriter
 from pipeline.tasks import BUILT_IN
 
 ROWS, LAYERS, HIDDEN, SHARD = 37, (2, 3, 7), 5, 8

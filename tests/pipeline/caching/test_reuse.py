@@ -16,8 +16,8 @@ from pipeline.data.prepare import prepare
 from pipeline.errors import CacheMismatchError
 from pipeline.params import CacheParams, DataParams
 from pipeline.store.check import check_cache
+from pipeline.store.plan import Share
 from pipeline.store.reader import TeacherCache
-from pipeline.store.writer import Share
 from pipeline.tasks import BUILT_IN
 from tests.support.synthetic import files_of
 from tests.support.tiny import CACHE, World

@@ -21,7 +21,7 @@ from pipeline.errors import (
     TeacherRefusedError,
 )
 from pipeline.store.check import check_cache
-from pipeline.store.writer import Share
+from pipeline.store.plan import Share
 from tests.pipeline.caching.test_build import random_teacher
 from tests.support.synthetic import files_of
 from tests.support.tiny import CACHE, World

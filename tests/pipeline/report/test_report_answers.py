@@ -301,8 +301,8 @@ def test_every_link_of_the_page_has_its_place(built: tuple[str, str]) -> None:
 
 def test_the_sweeps_of_the_report_are_those_that_the_command_writes(tmp_path: Path) -> None:
     from pipeline.report.sweeps import parse_sweep
-    from pipeline.sweep.run import TrialState
     from pipeline.sweep.space import describe_space, parse_space
+    from pipeline.sweep.states import TrialState
 
     assert TrialState.__dataclass_fields__.keys() >= {"point", "score", "folder"}
     space = parse_space(["temperature=5,10", "learning_rate=1e-5..1e-4:log"])

@@ -19,8 +19,9 @@ from pipeline.errors import CacheMismatchError, ParamsError
 from pipeline.store.reader import TeacherCache
 from pipeline.store.resident import ResidentCache
 from pipeline.student.fit import fit_student
-from pipeline.sweep.run import TrialState, run_sweep
+from pipeline.sweep.run import run_sweep
 from pipeline.sweep.space import Range, Values, all_points, parse_space, slug
+from pipeline.sweep.states import TrialState
 from pipeline.sweep.study import StudyPlan, enqueue_missing, has_more, is_surplus, opened_study
 from stages.student import cli
 from tests.support.postgres import AVAILABLE, local_postgres
@@ -171,11 +172,11 @@ def test_a_sweep_that_was_stopped_goes_on(sweep: Run, monkeypatch: pytest.Monkey
         made.append(given["out"].name)
         return fit_student(**given)
 
-    monkeypatch.setattr("pipeline.sweep.run.fit_student", stopping)
+    monkeypatch.setattr("pipeline.sweep.worker.fit_student", stopping)
     with pytest.raises(KeyboardInterrupt):
         sweep("temperature=5,10,20")
     assert made == ["rte-skip-2-s0-temperature=5"]
-    monkeypatch.setattr("pipeline.sweep.run.fit_student", counted)
+    monkeypatch.setattr("pipeline.sweep.worker.fit_student", counted)
     result = sweep("temperature=5,10,20")
     assert len(result["scores"]) == 3
     assert sorted(made[1:]) == ["rte-skip-2-s0-temperature=10", "rte-skip-2-s0-temperature=20"]

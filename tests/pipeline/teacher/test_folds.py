@@ -24,8 +24,8 @@ from pipeline.data.prepared import load_prepared
 from pipeline.errors import CacheMismatchError, ModelError, ParamsError
 from pipeline.models.load import load_classifier
 from pipeline.store.check import check_cache
+from pipeline.store.plan import Share
 from pipeline.store.reader import TeacherCache
-from pipeline.store.writer import Share
 from pipeline.student.fit import fit_student, load_rows
 from pipeline.student.ptp import make_lesson
 from pipeline.teacher.fit import fit_teacher
