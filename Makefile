@@ -11,7 +11,7 @@ demo: $(VENV)/installed  ## teacher, cache, students and report on the built-in 
 	HF_HUB_OFFLINE=1 dvc repro
 	@echo "Open data/report/report.html"
 
-test: $(VENV)/installed  ## all tests, with fewer trials where a test is a series of trials
+test: $(VENV)/installed  ## the tests, with fewer trials where a test is a series of them, without the longest
 	pytest -n 3 --dist loadfile --no-loadscope-reorder  # a third uses what two leave idle
 
 soak: $(VENV)/installed  ## the same tests with their full counts, printed
@@ -37,13 +37,13 @@ bench-sweep: $(VENV)/installed  ## twelve students one by one and in a sweep: mo
 
 # for example: make results GLUE=../glue INIT=path/to/encoder
 results: $(VENV)/installed  ## docs/results.md; with GLUE and INIT also the runs that are missing
-	python -m benchmarks.results $(if $(GLUE),--glue $(GLUE) --init $(INIT))
+	python -m benchmarks.results $(if $(GLUE),--glue $(GLUE) --init $(INIT)) $(if $(RECORDS),--records $(RECORDS))
 
 bench-large: $(VENV)/installed  ## peak memory of building, verifying and reading a cache of 2 GB
 	python -m benchmarks.large_cache
 
 docs: $(VENV)/installed  ## the documentation site, in site/
-	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 	@echo "Open site/index.html, or run: mkdocs serve"
 
 clean:

@@ -241,11 +241,14 @@ def _sweep(found: dict[str, Any]) -> str:
         ["one `pkd-student sweep`", f"{found['sweep']:.0f}",
          _times(found["sweep"] / found["fits"])],
     ]  # fmt: skip
+    single = found["single"]
     return (
         f"### A grid of students\n\n{found['students']} students ({found['student']}), "
-        f"{found['rows']['train']:,} rows, {found['epochs']} epochs; the sweep runs between the "
-        "two halves of the single commands, and has a worker for each core; a single command has "
-        "all cores for itself.\n\n" + table(["", "seconds", ""], rows)
+        f"{found['rows']['train']:,} rows, {found['epochs']} epochs. Single commands differ in two "
+        f"factors of the loss alone: {len(single)} of them were run ({min(single):.0f} to "
+        f"{max(single):.0f} seconds), half before the sweep and half after it, and count for all. "
+        "The sweep has a worker for each core, a single command all cores for itself.\n\n"
+        + table(["", "seconds", ""], rows)
     )
 
 

@@ -51,10 +51,10 @@ def layer_map(
         if match_top is not None:
             raise ParamsError("--match-top makes the map; leave it out beside a list of layers.")
         return _checked_list(layers, teacher_layers, student_layers, counted)
-    if match_top is not None and not 1 <= match_top <= teacher_layers:
-        raise ParamsError(f"--match-top {match_top}: the teacher has layers 1..{teacher_layers}.")
+    require_as_deep(strategy, teacher_layers, student_layers, counted)
+    if match_top is not None:
+        _require_top(match_top, teacher_layers, student_layers, counted)
     depth = match_top or teacher_layers
-    require_as_deep(strategy, depth, student_layers, counted)
     matched = student_layers if match_top else student_layers - 1
     if strategy == "last":
         return tuple(range(depth - student_layers + 1, depth - student_layers + 1 + matched))
@@ -101,6 +101,17 @@ def require_as_deep(
         raise ParamsError(
             f"Strategy `{strategy}`: a student of {student_layers} {counted} is deeper than its "
             f"teacher of {teacher_layers}; lower --student-layers."
+        )
+
+
+def _require_top(match_top: int, teacher_layers: int, student_layers: int, counted: str) -> None:
+    """Refuse a top that is no layer, or below which a student has not a layer for each of its."""
+    if not 1 <= match_top <= teacher_layers:
+        raise ParamsError(f"--match-top {match_top}: the teacher has layers 1..{teacher_layers}.")
+    if student_layers > match_top:
+        raise ParamsError(
+            f"--match-top {match_top}: too low for a student of {student_layers} {counted}, "
+            f"each of which learns a layer of its own; expected {student_layers}..{teacher_layers}."
         )
 
 

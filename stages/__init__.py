@@ -1,1 +1,1 @@
-"""One module per DVC stage: each is one command."""
+"""One module for each DVC stage: a command with its subcommands."""

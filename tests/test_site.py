@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site; a link or page that is missing is an error."""
     out = tmp_path_factory.mktemp("site")
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(out)],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(out)],
         cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=200,
     )  # fmt: skip
@@ -53,6 +54,17 @@ def test_every_page_of_the_folder_is_in_the_site(site: Path) -> None:
     for page in (ROOT / "docs").rglob("*.md"):
         place = page.relative_to(ROOT / "docs").with_suffix("")
         assert (site / ("" if place.name == "index" else place) / "index.html").exists()
+
+
+def test_every_link_leads_to_a_file_of_the_site(site: Path) -> None:
+    for page in site.rglob("index.html"):
+        for link in re.findall(r'href="([^"#?]+)', page.read_text("utf-8")):
+            if re.match(r"[a-z]+:|/", link):
+                continue
+            target = page.parent / link
+            assert (
+                target / "index.html" if link.endswith(("/", "..", ".")) else target
+            ).exists(), f"{page.relative_to(site)}: {link}"
 
 
 def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:

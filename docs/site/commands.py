@@ -1,7 +1,9 @@
-"""A hook of mkdocs: every command's help in the page of commands, as a terminal shows it."""
+"""Hooks of mkdocs: the help of every command, as a terminal shows it, and links out of the site."""
 
 from __future__ import annotations
 
+import posixpath
+import re
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
@@ -9,13 +11,24 @@ from typing import Any
 import click
 
 MARK = "<!-- commands -->"
+LINK = re.compile(r"\[([^\]]+)\]\(((?![a-z]+:|#)[^)#]+)(?:#[^)]*)?\)")
 GROUPS = ("data", "teacher", "cache", "student", "report")
 WIDTH = 84
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
+def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     """Called by mkdocs for every page."""
-    return markdown.replace(MARK, "\n".join(sections())) if MARK in markdown else markdown
+    if MARK in markdown:
+        markdown = markdown.replace(MARK, "\n".join(sections()))
+    folder = posixpath.dirname(page.file.src_uri)
+    return LINK.sub(lambda found: _within(found, folder), markdown)
+
+
+def _within(found: re.Match[str], folder: str) -> str:
+    """A link to a file that only the repository has becomes that file's name."""
+    target = posixpath.normpath(posixpath.join(folder, found[2]))
+    outside = target.startswith("..")
+    return f"`{target.lstrip('./')}`" if outside or found[2].endswith("/") else found[0]
 
 
 def sections() -> Iterator[str]:

@@ -67,6 +67,7 @@ def push_cache(
     Raises:
         HubError: no token, no network, not allowed; says what to do.
         CacheError and its kin: no cache, or a damaged one; another one is there.
+        ParamsError: a cache that is not in a folder.
     """
     place = place_of(cache)
     if not isinstance(place, LocalPlace):

@@ -141,7 +141,7 @@ class TeacherCache:
             budget_bytes: beyond this the result is a memory map, see `pipeline.store.room`.
 
         Raises:
-            As `cls`.
+            CacheMismatchError, CacheCorruptError: as `cls`.
         """
         from pipeline.store.room import let_go, room_for
         from pipeline.store.stored import Stored
@@ -164,7 +164,7 @@ class TeacherCache:
             rows of the split, and their vectors as stored.
 
         Raises:
-            As `cls`.
+            CacheMismatchError, CacheCorruptError: as `cls`.
         """
         import numpy as np
 

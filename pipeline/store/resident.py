@@ -43,7 +43,7 @@ class ResidentCache(TeacherCache):
             splits: train among them.
 
         Raises:
-            As `TeacherCache`.
+            CacheMismatchError, CacheCorruptError: as `TeacherCache`.
         """
         examples = {split: cache.examples(split) for split in splits}
         for split in splits:

@@ -133,7 +133,7 @@ class CachedSplit:
             layers: teacher layers, from 1, in the order wanted; () for the logits alone.
 
         Raises:
-            As `tensors`.
+            CacheMismatchError, CacheCorruptError: as `tensors`.
         """
         logits, stored = self.cache.logits(self.name), self.cache.stored(self.name, layers)
         return CachedDataset(self.examples, logits, stored, tuple(layers))

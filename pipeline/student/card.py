@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.tasks import GLUE_NAMES
 
 GLUE = "nyu-mll/glue"
+HOW = {"averaged": "the mean was learned", "drawn": "one was drawn in every step"}
 METRIC_IDS = {"matthews": "matthews_correlation", "pearson": "pearsonr", "spearman": "spearmanr"}
 
 
@@ -42,6 +43,7 @@ def student_card(record: dict[str, Any]) -> str:
             f"  of at most {record['max_length']} tokens.",
             f"* Teacher: `{teacher['name']}`, digest `{teacher['digest'][:16]}`.",
             f"* Cache: `{record['cache']['cache_id'][:16]}` ({record['cache']['dtype']}).",
+            *_other_teachers(record),
             f"* Best epoch: {record['best_epoch']} of {record['params']['epochs']}.",
             "",
             "| parameter | value |",
@@ -126,6 +128,20 @@ def _pretraining(found: dict[str, Any] | None) -> list[str]:
     return [
         f"* Pretrained (`{found['kind']}`, {found['epochs']} epochs) on what the teacher does with",
         f"  a training row: {labels}.",
+    ]
+
+
+def _other_teachers(record: dict[str, Any]) -> list[str]:
+    """The teachers besides the first; [] without any."""
+    if not (names := record["other_teachers"]):
+        return []
+    digests = record["identity"]["other_caches"]
+    each = (f"`{name}` (cache `{key[:16]}`)" for name, key in zip(names, digests, strict=True))
+    weights = record["params"]["cache_weights"]
+    return [
+        f"* Further teachers: {', '.join(each)}. Of all teachers' logits",
+        f"  {HOW[record['params']['teachers']]}, weights {weights or 'equal'};",
+        "  the [CLS] vectors are those of the first.",
     ]
 
 

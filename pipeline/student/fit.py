@@ -35,8 +35,8 @@ from pipeline.student.recipe import (
     require_tokenizer,
     settle,
 )
-from pipeline.student.targets import Targets, controlled, load_targets
-from pipeline.student.teachers import other_logits, several_teachers
+from pipeline.student.targets import Targets, controlled, controlled_logits, load_targets
+from pipeline.student.teachers import other_logits, require_teachers, several_teachers
 from pipeline.student.terms import DistillationTerms
 from pipeline.tasks import Task
 from pipeline.training.loop import StepLog
@@ -68,7 +68,7 @@ def fit_student(
 
     Args:
         cache_path: a finished cache: a folder, any fsspec URL, or an opened one.
-        out: the student's folder; None = `data/students/<task>-<strategy>-<layers>-s<seed>`.
+        out: the student's folder; None = see `default_folder`.
         params: every option.
         sources: where each parameter came from, for the record.
         resume: go on from a checkpoint of the same run.
@@ -87,9 +87,11 @@ def fit_student(
         do.
 
     Raises:
-        CacheError and its kin, ParamsError, ModelError, OutputExistsError, TrainingError.
+        CacheError and its kin, ParamsError, ModelError, OutputExistsError, BusyError,
+        TrainingError.
     """
     require_trackers(params.report_to)
+    require_teachers(params, 1 + len(others))
     cache = cache_path if isinstance(cache_path, TeacherCache) else TeacherCache.open(cache_path)
     cache.require_complete()
     on_cache(cache)
@@ -193,10 +195,15 @@ def _targets(
     if not layers and recipe.objective.alpha == 0:
         return None
     targets = load_targets(cache, "train", layers, rows.labels_N.device)
-    targets = controlled(targets, rows.labels_N, params.teacher_outputs, params.seed)
+    labels_N, control = rows.labels_N, params.teacher_outputs
+    targets = controlled(targets, labels_N, control, params.seed)
     if not others:
         return targets
-    return several_teachers(targets, other_logits(cache, others, "train"), params)
+    logits = [
+        controlled_logits(logits_NK.to(labels_N.device), labels_N, control, params.seed)
+        for logits_NK in other_logits(cache, others, "train")
+    ]
+    return several_teachers(targets, logits, params)
 
 
 def load_rows(cache: TeacherCache, split: str, device: torch.device) -> Rows:

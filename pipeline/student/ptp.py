@@ -216,8 +216,9 @@ def pretrain(
 ) -> dict[str, Any]:
     """Train `model` on a lesson, in place; goes on from a checkpoint in `state` if there is one.
 
-    It is left with the weights of the epoch that was best on the validation rows. A lesson that
-    was finished already is not learned again: its weights are loaded.
+    It is left with the weights of the epoch that was best on the validation rows, with
+    `--keep last` those of the last one. A lesson that was finished already is not learned again:
+    its weights are loaded.
 
     Args:
         model: a student with a head for the labels of the lesson.

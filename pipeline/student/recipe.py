@@ -57,12 +57,20 @@ def settle(manifest: Manifest, params: StudentParams, where: str) -> Recipe:
     strategy = make_strategy(shapes, replace(params, project=projects))
     _require_layers(manifest, strategy, params.strategy, where)
     strategy.require_width(start.init, where)
-    return Recipe(
-        task=Task.from_dict(manifest.task),
-        start=start,
-        strategy=strategy,
-        objective=objective_of(params, strategy),
-    )
+    objective = objective_of(params, strategy)
+    _require_labels(manifest, objective, where)
+    task = Task.from_dict(manifest.task)
+    return Recipe(task=task, start=start, strategy=strategy, objective=objective)
+
+
+def _require_labels(manifest: Manifest, objective: Objective, where: str) -> None:
+    """Annealing ends with the labels alone: without any, half of its epochs would learn nothing."""
+    annealed = objective.kd_loss == "annealed" and objective.alpha > 0
+    if annealed and not manifest.splits["train"].labelled_rows:
+        raise CacheMismatchError(
+            f"{where}: has no labelled training rows; --kd-loss annealed learns from labels alone "
+            "in the second half of its epochs. Use --kd-loss kl or mse."
+        )
 
 
 def _require_layers(manifest: Manifest, strategy: Strategy, name: str, where: str) -> None:
@@ -107,7 +115,10 @@ def _recorded_base(manifest: Manifest, params: StudentParams) -> str:
 
 
 def default_folder(task: Task, params: StudentParams) -> Path:
-    """Where a student goes when nothing is said."""
+    """Where a student goes when nothing is said.
+
+    `data/students/TASK-STRATEGY-LAYERS-sSEED`, with `--share` and `--pretrain` before the seed.
+    """
     strategy = params.strategy.replace(",", "_").replace(":", "-")
     kinds = [kind for kind in (params.share, params.pretrain) if kind != "none"]
     parts = [task.name, strategy, str(params.student_layers), *kinds, f"s{params.seed}"]

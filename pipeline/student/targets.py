@@ -109,9 +109,14 @@ def controlled(targets: CachedTargets, labels_N: Tensor, control: str, seed: int
     Raises:
         ParamsError: a control for a regression.
     """
+    logits_NK = controlled_logits(targets.logits_NK, labels_N, control, seed)
+    return replace(targets, logits_NK=logits_NK)
+
+
+def controlled_logits(logits_NK: Tensor, labels_N: Tensor, control: str, seed: int) -> Tensor:
+    """(N, K) logits of one teacher as `controlled` makes them."""
     if control == "own":
-        return targets
-    logits_NK = targets.logits_NK
+        return logits_NK
     if logits_NK.shape[1] == 1:
         raise ParamsError(f"--teacher-outputs {control}: needs classes; this task is a regression.")
     class_N = torch.where(labels_N < 0, logits_NK.argmax(-1), labels_N)
@@ -125,7 +130,7 @@ def controlled(targets: CachedTargets, labels_N: Tensor, control: str, seed: int
             # a cycle through all rows in a drawn order: none stays where it was
             rows = rows[torch.randperm(len(rows), generator=draw).to(rows.device)]
             result_NK[rows] = logits_NK[rows.roll(1)]
-    return replace(targets, logits_NK=result_NK)
+    return result_NK
 
 
 def _log_mean_softmax(logits_RK: Tensor) -> Tensor:

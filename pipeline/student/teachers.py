@@ -5,8 +5,9 @@ Shapes: N rows, B rows of a batch, K outputs, A teachers.
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,7 +23,7 @@ def matching_rows(first: TeacherCache, other: TeacherCache, split: str) -> Tenso
     """(N,) int64: for each row of the first cache, the row of another with the same teacher input.
 
     Raises:
-        CacheMismatchError: another task, other label names, or rows that the other does not have.
+        CacheMismatchError: another task, other label names, or rows that one has and one has not.
     """
     for name in ("name", "label_names"):
         one, two = first.manifest.task[name], other.manifest.task[name]
@@ -32,19 +33,43 @@ def matching_rows(first: TeacherCache, other: TeacherCache, split: str) -> Tenso
                 "teachers of one student must be of one task."
             )
     place = {digest: row for row, digest in enumerate(_digests(other, split))}
-    found = [place.get(digest) for digest in _digests(first, split)]
-    if missing := [row for row, there in enumerate(found) if there is None]:
+    wanted = _digests(first, split)
+    _require_same_rows(first, other, split, wanted, place)
+    return torch.tensor([place[digest] for digest in wanted], dtype=torch.int64)
+
+
+def _require_same_rows(
+    first: TeacherCache,
+    other: TeacherCache,
+    split: str,
+    wanted: Sequence[bytes],
+    place: Mapping[bytes, int],
+) -> None:
+    advice = "Build both from the same data, with one tokenizer and one --max-length."
+    if missing := [row for row, digest in enumerate(wanted) if digest not in place]:
         raise CacheMismatchError(
-            f"{other.text}: lacks {len(missing):,} of the {len(found):,} {split} rows of "
-            f"{first.text} (row {missing[0]} first). Build both from the same data, with one "
-            "tokenizer and one --max-length."
+            f"{other.text}: lacks {len(missing):,} of the {len(wanted):,} {split} rows of "
+            f"{first.text} (row {missing[0]} first). {advice}"
         )
-    return torch.tensor(found, dtype=torch.int64)
+    if more := place.keys() - set(wanted):
+        raise CacheMismatchError(
+            f"{other.text}: has {len(more):,} {split} rows that {first.text} lacks (row "
+            f"{min(place[digest] for digest in more)} first). {advice}"
+        )
 
 
 def _digests(cache: TeacherCache, split: str) -> list[bytes]:
     digests: list[bytes] = cache.examples(split)["row_digest"].to_pylist()
     return digests
+
+
+def require_teachers(params: Any, teachers: int) -> None:
+    """Refuse options of several teachers that cannot be, before anything is read: ParamsError."""
+    if teachers > 1:
+        parse_weights(params.cache_weights, teachers)
+    elif params.cache_weights is not None or params.teachers != "averaged":
+        given = "--cache-weights" if params.cache_weights is not None else "--teachers"
+        raise ParamsError(f"{given} is for several teachers; name each one's cache with --cache.")
 
 
 def parse_weights(text: str | None, teachers: int) -> tuple[float, ...]:
@@ -55,7 +80,8 @@ def parse_weights(text: str | None, teachers: int) -> tuple[float, ...]:
         weights = tuple(float(part) for part in text.split(","))
     except ValueError:
         weights = ()
-    if len(weights) != teachers or min(weights, default=-1) < 0 or sum(weights) <= 0:
+    finite = all(math.isfinite(weight) and weight >= 0 for weight in weights)
+    if len(weights) != teachers or not finite or sum(weights) <= 0:
         raise ParamsError(
             f"--cache-weights {text}: expected {teachers} numbers >= 0, one for each --cache."
         )
@@ -76,8 +102,11 @@ def averaged(
 ) -> CachedTargets:
     """Targets whose softened outputs are the weighted mean of the teachers'.
 
-    softmax(t / T) = sum_a w_a softmax(t_a / T), so t = T log of that sum; a regression's are the
-    mean. [CLS] stays that of the first teacher.
+    softmax(t / T) = sum_a w_a softmax(t_a / T), so t = T log of that sum, but for a constant of
+    each row, which a softmax does not see and a squared difference of logits does. It is chosen so
+    that the mean of t over the classes is the weighted mean of the teachers': a teacher averaged
+    with itself stays as it is. A regression's are the weighted mean. [CLS] stays that of the first
+    teacher.
 
     Args:
         targets: of the first teacher.
@@ -87,10 +116,13 @@ def averaged(
     """
     logits_ANK = torch.stack([targets.logits_NK, *(o.to(targets.logits_NK) for o in others)])
     weight_A11 = torch.tensor(weights).to(logits_ANK)[:, None, None]
+    mean_NK = (weight_A11 * logits_ANK).sum(0)
     if logits_ANK.shape[-1] == 1:
-        return replace(targets, logits_NK=(weight_A11 * logits_ANK).sum(0))
-    log_A = torch.log_softmax(logits_ANK / temperature, dim=-1) + weight_A11.log()
-    return replace(targets, logits_NK=temperature * torch.logsumexp(log_A, dim=0))
+        return replace(targets, logits_NK=mean_NK)
+    log_ANK = torch.log_softmax(logits_ANK / temperature, dim=-1) + weight_A11.log()
+    mixed_NK = temperature * torch.logsumexp(log_ANK, dim=0)
+    level_N1 = (mean_NK - mixed_NK).mean(-1, keepdim=True)
+    return replace(targets, logits_NK=mixed_NK + level_N1)
 
 
 @dataclass

@@ -67,7 +67,7 @@ def fit_teacher(
         The record in `teacher.json`; with "existed": True when there was nothing to do.
 
     Raises:
-        ParamsError, ModelError, OutputExistsError, TrainingError.
+        ParamsError, ModelError, OutputExistsError, BusyError, TrainingError.
     """
     if params.init is None:
         raise ParamsError(

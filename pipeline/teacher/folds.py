@@ -72,6 +72,13 @@ def require_folds(rows: Rows, folds: int) -> None:
             f"--folds {folds}: expected 0, or at least 2 and at most half of the labelled training "
             f"rows ({labelled:,})."
         )
+    labels_N = rows.labels_N[rows.labelled_N]
+    largest = labelled if labels_N.is_floating_point() else int(labels_N.bincount().max())
+    if 0 < largest < folds:
+        raise ParamsError(
+            f"--folds {folds}: no class has more than {largest:,} training rows, so none is in "
+            f"every fold; choose at most {largest:,}."
+        )
 
 
 def assign_folds(labels_N: Array, digests: Sequence[bytes], folds: int, seed: int) -> Array:

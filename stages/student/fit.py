@@ -31,7 +31,11 @@ SHARE_WARNING = 0.9
     multiple=True,
     help="A finished cache: data/rte.zarr, or any fsspec URL. Several: one for each teacher.",
 )
-@path_option("--out", "The student. [default: data/students/TASK-STRATEGY-LAYERS-sSEED]")
+@path_option(
+    "--out",
+    "The student. [default: data/students/TASK-STRATEGY-LAYERS-sSEED; --share and --pretrain stand "
+    "before the seed]",
+)
 @with_params("student")
 @resume_option
 @overwrite_option

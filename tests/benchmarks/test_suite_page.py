@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.page import FOLDER, PAGE, page_text
+from benchmarks.page import FOLDER, PAGE, SECTIONS, page_text
 from benchmarks.parts import PARTS as SUITE
 from benchmarks.summary import paired, ratio, summary
 from benchmarks.targets import TARGETS, Parts, step_ratio
@@ -152,3 +152,14 @@ def test_the_page_says_what_was_reached() -> None:
     rows = [line for line in page_text({"cpu": result}).splitlines() if " ≥ " in line]
     assert rows
     assert all(re.search(r"reached|not measured", row) for row in rows)
+
+
+def test_a_grid_says_how_many_single_students_stand_for_it() -> None:
+    found = {
+        "students": 12, "student": "3 layers", "rows": {"train": 2490, "dev": 277}, "epochs": 3,
+        "single": [10.0, 14.0], "fits": 144.0, "sweep": 108.0,
+    }  # fmt: skip
+    text = SECTIONS["sweep"](found)
+    assert "2 of them were run (10 to 14 seconds)" in text
+    assert re.search(r"12 times `pkd-student fit` +\| +144 +\|", text)
+    assert re.search(r"one `pkd-student sweep` +\| +108 +\| +0\.75", text)

@@ -51,6 +51,16 @@ def test_the_published_settings_of_pkd() -> None:
     assert size == 108
 
 
+def test_the_settings_of_bert_emd() -> None:
+    """Of the authors' README, for 4 layers."""
+    mnli, _ = resolve("student", {"preset": "bert-emd"}, task="mnli")
+    assert (mnli.strategy, mnli.student_layers, mnli.emd_weights) == ("emd", 4, "l1")
+    assert (mnli.alpha, mnli.beta, mnli.temperature) == (1.0, 0.005, 1)
+    assert (mnli.epochs, mnli.learning_rate) == (10, 5e-5)
+    cola, _ = resolve("student", {"preset": "bert-emd"}, task="cola")
+    assert (cola.beta, cola.learning_rate) == (0.001, 2e-5)
+
+
 PEAKD = {
     "rte": (0.8, 0.6), "mrpc": (0.95, 0.75), "sst2": (0.98, 0.8), "qnli": (0.98, 0.7),
     "cola": (0.95, 0.7), "mnli": None,

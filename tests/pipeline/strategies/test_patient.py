@@ -125,7 +125,7 @@ def test_a_narrower_student_learns_one_projection() -> None:
         ("4,12", 3, {}, "taught by the logits"),
         ("4,8", 3, {"match_top": 10}, "leave it out beside a list"),
         ("skip", 3, {"match_top": 13}, r"--match-top 13: the teacher has layers 1\.\.12"),
-        ("skip", 3, {"match_top": 2}, "deeper than its teacher of 2"),
+        ("skip", 3, {"match_top": 2}, "--match-top 2: too low for a student of 3 layers"),
         ("4,8", 4, {}, "but the last of the student's 4 layers, found 2"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,14 +12,18 @@ import torch
 
 from pipeline.caching.build import build_cache
 from pipeline.errors import CacheMismatchError, ParamsError
+from pipeline.params import StudentParams
 from pipeline.store.reader import TeacherCache
-from pipeline.student.targets import CachedTargets
+from pipeline.student.fit import _targets, load_rows
+from pipeline.student.recipe import settle
+from pipeline.student.targets import CachedTargets, controlled, load_targets
 from pipeline.student.teachers import (
     DrawnTargets,
     averaged,
     matching_rows,
     other_logits,
     parse_weights,
+    require_teachers,
 )
 from tests.pipeline.caching.test_reuse import lines_of, prepared
 from tests.support.synthetic import write
@@ -59,6 +64,11 @@ def test_other_rows_and_other_tasks_are_refused(world: World, tmp_path: Path) ->
     cut = build(world, tmp_path / "cut", lines_of(world, "train"), max_length=9)
     with pytest.raises(CacheMismatchError, match="lacks"):
         matching_rows(first, cut, "train")
+    more = build(
+        world, tmp_path / "more", [*lines_of(world, "train"), "one two\tthree\tentailment"]
+    )
+    with pytest.raises(CacheMismatchError, match=r"has 1 train rows that .* lacks \(row 150"):
+        matching_rows(first, more, "train")
     from tests.support.synthetic import described
 
     write(tmp_path / "other.zarr")
@@ -78,6 +88,21 @@ def test_an_average_is_the_mean_of_the_softened_outputs() -> None:
     np.testing.assert_allclose(torch.softmax(mixed / temperature, -1).numpy(), expected, rtol=1e-5)
     number = CachedTargets(torch.tensor([[2.0]]), torch.zeros(1, 0, 4))
     assert averaged(number, [torch.tensor([[6.0]])], weights, 4.0).logits_NK.item() == 5.0
+
+
+@pytest.mark.parametrize("weights", [(0.5, 0.5), (1.0, 0.0)])
+def test_a_teacher_averaged_with_itself_stays_as_it_is(weights: tuple[float, float]) -> None:
+    """To the level of its logits, which the squared difference of `--kd-loss mse` sees."""
+    mixed = averaged(TARGETS, [ONE.clone()], weights, 10.0).logits_NK
+    torch.testing.assert_close(mixed, ONE, rtol=0, atol=1e-5)
+
+
+def test_the_level_of_an_average_is_that_of_the_teachers() -> None:
+    mixed = averaged(TARGETS, [TWO], (0.25, 0.75), 4.0).logits_NK
+    torch.testing.assert_close(mixed.mean(-1), torch.tensor([1.25, -0.125]))  # by hand
+    # at a high temperature the whole is the mean of the logits
+    hot = averaged(TARGETS, [TWO], (0.25, 0.75), 1e3).logits_NK
+    torch.testing.assert_close(hot, 0.25 * ONE + 0.75 * TWO, rtol=0, atol=0.01)
 
 
 def test_a_weight_of_zero_is_another_teacher_alone() -> None:
@@ -101,10 +126,44 @@ def test_one_teacher_is_drawn_a_step_and_an_epoch_repeats_its_draws() -> None:
     assert steps(2) != first
 
 
-@pytest.mark.parametrize("text", ["1", "0.5,x", "1,-1", "0,0", "1,2,3"])
+@pytest.mark.parametrize("text", ["1", "0.5,x", "1,-1", "0,0", "1,2,3", "nan,1", "inf,1"])
 def test_bad_weights(text: str) -> None:
     with pytest.raises(ParamsError, match=r"--cache-weights .*: expected 2 numbers"):
         parse_weights(text, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "flag"),
+    [({"cache_weights": "1,2"}, "--cache-weights"), ({"teachers": "drawn"}, "--teachers")],
+)
+def test_options_of_several_teachers_need_several(changes: dict[str, Any], flag: str) -> None:
+    with pytest.raises(ParamsError, match=f"{flag} is for several teachers; name each one's"):
+        require_teachers(StudentParams(**changes), 1)
+    require_teachers(StudentParams(**changes), 2)
+    require_teachers(StudentParams(), 1)
+
+
+@pytest.mark.parametrize("how", ["averaged", "drawn"])
+@pytest.mark.parametrize("control", ["permuted", "class-mean"])
+def test_a_control_holds_for_every_teacher(
+    world: World, tmp_path: Path, how: str, control: str
+) -> None:
+    """One teacher twice, in other orders: both are heard through the control."""
+    cache = TeacherCache.open(world.cache)
+    second = build(world, tmp_path / "second", lines_of(world, "train")[::-1])
+    params = StudentParams(
+        strategy="kd", student_layers=2, init=str(world.encoder), teachers=how,
+        teacher_outputs=control,
+    )  # fmt: skip
+    recipe = settle(cache.manifest, params, "c")
+    rows = load_rows(cache, "train", torch.device("cpu"))
+    own = load_targets(cache, "train", (), torch.device("cpu"))
+    expected_NK = controlled(own, rows.labels_N, control, params.seed).logits_NK
+    found = _targets(cache, [second], recipe, params, rows)
+    assert found
+    every = torch.arange(len(rows))
+    for _ in range(6):  # a draw may be of either
+        torch.testing.assert_close(found(every, {})[0], expected_NK, rtol=0, atol=1e-4)
 
 
 def test_weights_are_scaled_to_a_sum_of_one() -> None:
@@ -133,7 +192,13 @@ def test_a_student_of_two_teachers_through_the_command(
     assert found.exit_code == 0, found.output
     record = json.loads((tmp_path / "s" / "run.json").read_text())
     assert record["other_teachers"] == ["rte"]
-    assert record["identity"]["other_caches"] == [second.manifest.content_digest]
+    digest = second.manifest.content_digest
+    assert record["identity"]["other_caches"] == [digest]
+    card = " ".join((tmp_path / "s" / "README.md").read_text().split())
+    done = {"averaged": "the mean was learned", "drawn": "one was drawn in every step"}[how]
+    assert (
+        f"Further teachers: `rte` (cache `{digest[:16]}`). Of all teachers' logits {done}" in card
+    )
     again = CliRunner().invoke(cli, options)
     assert "nothing to do" in again.stderr
     fewer = build(world, tmp_path / "fewer", lines_of(world, "train")[:140])

@@ -108,6 +108,16 @@ def test_a_number_of_folds_that_cannot_be(folds: int) -> None:
     require_folds(rows, 3)
 
 
+def test_classes_that_are_smaller_than_the_number_of_folds_are_refused() -> None:
+    rows = rows_of(torch.tensor([0, 0, 0, 1, 1, 2, 2, 3, 3, -100, -100, -100, -100]))
+    with pytest.raises(ParamsError, match=r"--folds 4: no class has more than 3 .* at most 3"):
+        require_folds(rows, 4)
+    require_folds(rows, 3)
+    assign_folds(rows.labels_N.numpy(), [bytes([row]) * 16 for row in range(13)], 3, seed=0)
+    numbers = rows_of(torch.linspace(0, 5, 20))
+    require_folds(numbers, 10)
+
+
 def test_some_rows() -> None:
     rows = rows_of(torch.arange(8))
     found = rows.take(torch.tensor([6, 0, 3]))
