@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from benchmarks.summary import summary
 from benchmarks.world import TASK, World, make_world
 from pipeline import machine
 from pipeline.batches import Rows, token_budget_batches
+from pipeline.models.last_block import last_block_at_cls
 from pipeline.params import CacheParams
 from pipeline.teacher.forward import Teacher, load_teacher
 from pipeline.timing import Rounds, seconds_of, take_turns
@@ -36,7 +38,8 @@ def measure_build(setting: Setting) -> dict[str, Any]:
         world = make_world(root, LENGTHS, rows, teacher, TINY)
         loaded = load_teacher(str(world.teacher), device=setting.device, compute="float32")
         splits = {name: _rows(world, name, loaded) for name in world.prepared.splits}
-        _bare(loaded, splits["validation"])  # warm-up
+        for at_cls in (False, True):
+            _bare(loaded, splits["validation"], at_cls=at_cls)  # warm-up
         found = [_one_round(world, root / f"{n}", loaded, splits, setting) for n in range(rounds)]
     return {
         "task": LENGTHS, "rows": rows, "teacher": teacher.text, "load": machine.load(),
@@ -56,10 +59,14 @@ def _size(setting: Setting) -> tuple[Shape, dict[str, int], int]:
 def _one_round(
     world: World, out: Path, teacher: Teacher, splits: dict[str, Rows], setting: Setting
 ) -> dict[str, float]:
-    bare = {name: _bare(teacher, rows) for name, rows in splits.items()}
+    bare, bare_cls = (
+        {name: _bare(teacher, rows, at_cls=at_cls) for name, rows in splits.items()}
+        for at_cls in (False, True)
+    )
     built = world.build(out, setting.device)
     return {
         "bare": sum(bare.values()), "bare-train": bare["train"],
+        "bare-cls": sum(bare_cls.values()), "bare-cls-train": bare_cls["train"],
         "build": built.seconds, "build-train": built.train_pass_seconds or 0.0,
     }  # fmt: skip
 
@@ -73,12 +80,19 @@ def _rows(world: World, split: str, teacher: Teacher) -> Rows:
     return Rows.from_examples(examples, teacher.tokenizer.pad_token_id).to(teacher.device)
 
 
-def _bare(teacher: Teacher, rows: Rows) -> float:
-    """Seconds of the forward passes that a build makes, and of nothing else."""
+def _bare(teacher: Teacher, rows: Rows, *, at_cls: bool) -> float:
+    """Seconds of forward passes over the batches of a build, and of nothing else.
+
+    Args:
+        teacher: ready to run.
+        rows: of a split.
+        at_cls: whether its last block is computed at [CLS] alone, as a build does.
+    """
     layers = tuple(range(1, teacher.layers + 1))
     start = time.perf_counter()
-    for batch, longest in _batches(rows):
-        teacher(rows.batch(batch.to(teacher.device), longest), layers)
+    with last_block_at_cls(teacher.model) if at_cls else nullcontext():
+        for batch, longest in _batches(rows):
+            teacher(rows.batch(batch.to(teacher.device), longest), layers)
     if teacher.device.type == "cuda":
         torch.cuda.synchronize(teacher.device)
     return time.perf_counter() - start

@@ -27,7 +27,12 @@ def page_text(results: dict[str, dict[str, Any]]) -> str:
     Args:
         results: what a run of the suite wrote, by the file's name.
     """
-    runs = [_run_text(name, result) for name, result in sorted(results.items())]
+    ran = {part for result in results.values() for part in result["parts"]}
+    nowhere = {target.part for target in TARGETS} - ran
+    runs = []
+    for name, result in sorted(results.items()):
+        runs.append(_run_text(name, result, {*result["parts"], *nowhere}))
+        nowhere = set()  # named once
     return "\n".join([HEAD, *runs])
 
 
@@ -37,9 +42,9 @@ def write_page() -> None:
     PAGE.write_text(page_text(results), "utf-8")
 
 
-def _run_text(name: str, result: dict[str, Any]) -> str:
+def _run_text(name: str, result: dict[str, Any], of_targets: Collection[str]) -> str:
     ran, parts = result["parts"], found_in(result["parts"])
-    sections = [f"## {name}", _facts(result), _targets(ran, parts)]
+    sections = [f"## {name}", _facts(result), _targets(of_targets, parts)]
     for part, make in SECTIONS.items():
         if part in parts:
             sections.append(make(parts[part]))
@@ -78,10 +83,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> 
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
 
 
-def _targets(ran: Collection[str], parts: Parts) -> str:
-    """Those of the parts that ran, or were to, and what was found."""
+def _targets(of_targets: Collection[str], parts: Parts) -> str:
+    """Those of some parts, and what was found."""
     rows = []
-    for target in (each for each in TARGETS if each.part in ran):
+    for target in (each for each in TARGETS if each.part in of_targets):
         value = target.of(parts)
         sign = "≥" if target.at_least else "≤"
         limit = f"{sign} {target.shown(target.limit)}"
@@ -197,8 +202,10 @@ def _memory(found: dict[str, Any]) -> str:
 
 
 BUILDS = {
-    "bare": "bare teacher forward, all rows", "build": "whole build",
+    "bare": "bare teacher forward, all rows",
+    "bare-cls": "the same with the last block at [CLS] alone", "build": "whole build",
     "bare-train": "bare teacher forward, training rows",
+    "bare-cls-train": "the same with the last block at [CLS] alone",
     "build-train": "the build's pass over the training rows, written",
 }  # fmt: skip
 
@@ -207,6 +214,8 @@ def _build(found: dict[str, Any]) -> str:
     contenders = found["contenders"]
     rows = []
     for name, text in BUILDS.items():
+        if name not in contenders:
+            continue
         each, base = contenders[name], contenders["bare-train" if "train" in name else "bare"]
         spread = f"{each['q1']:.2f} - {each['q3']:.2f}"
         numbers = [f"{each['median']:.2f}", spread, str(each["count"])]

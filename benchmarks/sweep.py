@@ -43,7 +43,7 @@ def measure_sweep(setting: Setting) -> dict[str, Any]:
     return {
         "students": len(points), "rows": rows, "epochs": epochs, "student": teacher.cut(3).text,
         "single": fits, "fits": len(points) * sum(fits) / len(fits), "sweep": swept,
-        "load": machine.load(),
+        "device": setting.device.type, "load": machine.load(),
     }  # fmt: skip
 
 

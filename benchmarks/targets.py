@@ -74,10 +74,14 @@ def against_bfloat16(parts: Parts) -> float | None:
     return None if in_float32 else ratio(found.get("2019"), found.get("cache-skip"))
 
 
-def built(parts: Parts) -> float | None:
+def built(floor: str) -> Callable[[Parts], float | None]:
     """Whole build over the bare teacher."""
-    found = parts.get("build", {}).get("contenders", {})
-    return ratio(found.get("build"), found.get("bare"))
+
+    def of(parts: Parts) -> float | None:
+        found = parts.get("build", {}).get("contenders", {})
+        return ratio(found.get("build"), found.get(floor))
+
+    return of
 
 
 def memory(floor: str) -> Callable[[Parts], float | None]:
@@ -100,10 +104,16 @@ def padding(stage: str) -> Callable[[Parts], float | None]:
     return lambda parts: max((each[stage] for each in parts.get("padding", [])), default=None)
 
 
-def swept(parts: Parts) -> float | None:
-    """One sweep over as many fits."""
-    found = parts.get("sweep")
-    return found and float(found["sweep"]) / float(found["fits"])
+def swept(device: str) -> Callable[[Parts], float | None]:
+    """One sweep over as many fits, on a kind of device."""
+
+    def of(parts: Parts) -> float | None:
+        found = parts.get("sweep")
+        if not found or found["device"] != device:
+            return None
+        return float(found["sweep"]) / float(found["fits"])
+
+    return of
 
 
 def _in_bfloat16(parts: Parts) -> dict[str, Any] | None:
@@ -158,7 +168,9 @@ TARGETS = (
     Target(text="the 2019 way / from the cache in bf16, 12 → 3, SST-2",
            limit=12, at_least=True, of=against_bfloat16),
     Target(text="cache build / bare teacher forward, same batches",
-           part="build", limit=1.05, of=built),
+           part="build", limit=1.05, of=built("bare")),
+    Target(text="the same, but both with the last block at [CLS] alone",
+           part="build", limit=1.05, of=built("bare-cls")),
     Target(text="peak memory from the cache / plain fine-tuning, cached layers apart",
            part="memory", limit=1.02, of=memory("finetune")),
     Target(text="the same, but both with the last block at [CLS] alone",
@@ -171,8 +183,10 @@ TARGETS = (
            part="arithmetic", limit=0.45, at_least=True, share=True, of=arithmetic_of_stage_one),
     Target(text="arithmetic over the measured bf16 matrix peak, stage two, at least 16k tokens",
            part="arithmetic", limit=0.4, at_least=True, share=True, of=arithmetic_of_stage_two),
-    Target(text="12 students in one sweep / 12 `pkd-student fit`",
-           part="sweep", limit=0.9, of=swept),
+    Target(text="12 students in one sweep / 12 `pkd-student fit`, on a processor",
+           part="sweep", limit=0.9, of=swept("cpu")),
+    Target(text="12 students in one sweep / 12 `pkd-student fit`, on a GPU",
+           part="sweep", limit=0.4, of=swept("cuda")),
     Target(text="seconds of `pkd-cache info` of a local cache",
            part="startup", limit=0.3, of=starts(info=True)),
     Target(text="seconds of `--help`, the slowest command",

@@ -46,11 +46,16 @@ class Workers:
         return pick_device(text)
 
 
-def join_workers() -> Workers:
-    """Meet the other processes that a launcher started; alone when there are none."""
+def join_workers(device: str = "auto") -> Workers:
+    """Meet the other processes that a launcher started; alone when there are none.
+
+    Args:
+        device: of `--device`; with "cpu" they speak by gloo on a machine that has GPUs, too.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Workers()
     from accelerate import PartialState
 
-    state = PartialState(cpu=not torch.cuda.is_available(), timeout=LONGEST_WAIT)
+    cpu = device == "cpu" or not torch.cuda.is_available()
+    state = PartialState(cpu=cpu, timeout=LONGEST_WAIT)
     return Workers(state.process_index, state.num_processes)

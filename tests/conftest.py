@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from tests.support.tiny import World, build_world
@@ -19,6 +20,11 @@ os.environ["DVC_NO_ANALYTICS"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # test processes share the cores, and so do the processes that they start
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# how long an example takes says how busy the machine is
+hypothesis.settings.register_profile("pkd", deadline=None)
+hypothesis.settings.load_profile("pkd")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,6 +12,7 @@ from pipeline.store.format import LOGITS, OUT_OF_FOLD
 from pipeline.store.manifest import Manifest
 from pipeline.store.place import Place
 from pipeline.store.reader import TeacherCache
+from pipeline.store.room import room_for
 from pipeline.store.stored import Stored
 
 Array = np.ndarray[Any, Any]
@@ -78,7 +79,7 @@ class ResidentCache(TeacherCache):
         if not all(path.exists() for path in files):
             return super().stored(split, layers, budget_bytes)
         shape = (self.split(split).rows, len(layers), self.manifest.hidden_size)
-        values = np.empty(shape, self.manifest.dtype)
+        values = room_for(shape, self.manifest.dtype, budget_bytes)
         scale = np.empty(shape[:2], np.float32) if self.manifest.dtype == "int8" else None
         for place, path in enumerate(files):
             values[:, place] = np.load(path, mmap_mode="r")

@@ -98,7 +98,7 @@ def fit_student(
     manifest = cache.manifest
     recipe = settle(manifest, undecided(params), cache.text)
     out = out or default_folder(recipe.task, params)
-    workers = join_workers()
+    workers = join_workers(params.device)
     device = workers.device(params.device)
     init = identify_init(recipe.start.init)
     more = [TeacherCache.open(path) for path in others]

@@ -29,7 +29,7 @@ from pipeline.sweep.study import (
     enqueue_missing,
     opened_study,
 )
-from pipeline.sweep.worker import Job, work
+from pipeline.sweep.worker import Job, work, work_apart
 from pipeline.tasks import Task
 from pipeline.training.runs import identifying
 from pipeline.training.tracking import require_trackers
@@ -75,7 +75,7 @@ def run_sweep(
 
     Returns:
         name, task, metric, space, best (name, score, point; None without one), scores and points
-        by student, failed by student, seconds.
+        by student, failed by student, unfinished (points that other machines are at), seconds.
 
     Raises:
         ParamsError: a space or storage that cannot be.
@@ -118,6 +118,7 @@ def run_sweep(
                 out=out,
                 overwrite=overwrite,
                 threads=_threads(base, count),
+                alone=storage is None,
             )
             _run_workers(job, count, study, on_change)
         result = result_of(study, plan, task, time.monotonic() - start)
@@ -161,7 +162,7 @@ def _run_workers(
         return
     context = get_context("spawn")  # a fork would share locks of libraries, and no GPU
     processes = [
-        context.Process(target=work, args=(job,), name=f"pkd-sweep-{index}")
+        context.Process(target=work_apart, args=(job, index), name=f"pkd-sweep-{index}")
         for index in range(count)
     ]
     for process in processes:

@@ -29,6 +29,8 @@ class Range:
     high: float
     log: bool
     """Drawn evenly on a logarithmic scale."""
+    whole: bool = False
+    """Whole numbers alone."""
 
 
 Space = dict[str, Values | Range]
@@ -96,9 +98,14 @@ def _range(name: str, text: str) -> Range | None:
         return None
     if scale not in ("", "log"):
         raise ParamsError(f"--set {name}={text}: expected LOW..HIGH or LOW..HIGH:log.")
-    found = Range(float(_one(name, low)), float(_one(name, high)), log=scale == "log")
-    if isinstance(_one(name, low), bool | str) or not found.low < found.high:
+    both = _one(name, low), _one(name, high)
+    numbers = [
+        each for each in both if isinstance(each, int | float) and not isinstance(each, bool)
+    ]
+    if len(numbers) < 2 or not numbers[0] < numbers[1]:
         raise ParamsError(f"--set {name}={text}: expected two numbers, the lower one first.")
+    whole = all(isinstance(each, int) for each in numbers)
+    found = Range(float(numbers[0]), float(numbers[1]), log=scale == "log", whole=whole)
     if found.log and found.low <= 0:
         raise ParamsError(f"--set {name}={text}: a logarithmic scale needs numbers above 0.")
     return found

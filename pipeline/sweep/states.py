@@ -26,7 +26,19 @@ class TrialState:
 
 
 def trial_states(study: Any) -> list[TrialState]:
-    """All trials, by number; those that were given up for another of the same point left out."""
+    """All trials, by number; one that failed, and of whose point there is another, is left out."""
+    found = _told(study)
+    return [each for each in found if not any(_replaces(other, each) for other in found)]
+
+
+def _replaces(other: TrialState, trial: TrialState) -> bool:
+    if trial.state != "fail" or other.point != trial.point:
+        return False
+    return other.state != "fail" or other.number > trial.number
+
+
+def _told(study: Any) -> list[TrialState]:
+    """All but those that were given up, and those of a worker that was killed."""
     found = []
     for trial in study.get_trials(deepcopy=False):
         state = trial.state.name.lower()
@@ -63,5 +75,6 @@ def result_of(study: Any, plan: StudyPlan, task: Task, seconds: float) -> dict[s
         "scores": {str(each.folder): each.score for each in done},
         "points": {str(each.folder): each.point for each in done},
         "failed": {str(each.folder): each.error for each in states if each.state == "fail"},
+        "unfinished": [each.point for each in states if each.state in ("running", "waiting")],
         "seconds": seconds,
     }

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ParamsError
+from pipeline.errors import ParamsError, TrainingError
 from pipeline.sweep.space import Range, Space, describe_space
 
+TAKEN = ("COMPLETE", "RUNNING", "WAITING")  # states of a trial that nobody else should make
 QUEUED = "queued"  # mark of a grid's own trials
 HEARTBEAT_SECONDS, GRACE_SECONDS = 30, 120  # a worker that is silent for so long is dead
 LOCK_SECONDS = 60  # that a worker waits for another's transaction
@@ -50,6 +51,7 @@ def opened_study(plan: StudyPlan, *, overwrite: bool = False) -> Iterator[Any]:
 
     Raises:
         ParamsError: a storage that cannot be opened, or a study of that name of something else.
+        TrainingError: a storage that goes away while it is in use.
     """
     import optuna
 
@@ -69,7 +71,21 @@ def opened_study(plan: StudyPlan, *, overwrite: bool = False) -> Iterator[Any]:
                 f"Sweep {plan.name} is there with another {problem}. Choose another --name, or "
                 "pass --overwrite."
             )
-        yield study
+        try:
+            yield study
+        except _lost() as error:
+            raise TrainingError(
+                f"--storage {_public(plan.storage)}: {str(error).splitlines()[0]}. What is "
+                "finished is kept; the same command goes on."
+            ) from None
+
+
+def _lost() -> tuple[type[Exception], ...]:
+    """What a storage raises that goes away in the middle."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return StorageInternalError, SQLAlchemyError
 
 
 def _joined(plan: StudyPlan, storage: Any) -> Any:
@@ -155,10 +171,12 @@ def _public(url: str) -> str:
 
 
 def _sampler(plan: StudyPlan) -> Any:
-    import optuna
+    from optuna.samplers import RandomSampler, TPESampler
 
-    kinds = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
-    return kinds.get(plan.sampler, optuna.samplers.RandomSampler)(seed=plan.seed)
+    from pipeline.sweep.draws import DrawnByNumber
+
+    kind = TPESampler if plan.sampler == "tpe" else RandomSampler
+    return DrawnByNumber(lambda seed: kind(seed=seed), plan.seed)
 
 
 def _short(value: Any) -> str:
@@ -187,15 +205,15 @@ def enqueue_missing(study: Any, points: Sequence[dict[str, Any]], *, alone: bool
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             optuna.storages.fail_stale_trials(study)
-    taken, finished = [], 0
+    states: dict[str, list[dict[str, Any]]] = {state: [] for state in TAKEN}
     for trial in study.get_trials(deepcopy=False):
-        if trial.state in (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING):
-            taken.append(point_of(trial))
-            finished += trial.state == TrialState.COMPLETE
+        if trial.state.name in TAKEN:
+            states[trial.state.name].append(point_of(trial))
     for point in points:
-        if point not in taken:
+        if not any(point in of_state for of_state in states.values()):
             study.enqueue_trial(point, user_attrs={QUEUED: True})
-    return finished
+    done = states["COMPLETE"]
+    return sum(point in done for point in points) if points else len(done)
 
 
 def point_of(trial: Any) -> dict[str, Any]:
@@ -213,10 +231,24 @@ def has_more(study: Any, plan: StudyPlan) -> bool:
 
 
 def is_surplus(study: Any, plan: StudyPlan, trial: Any) -> bool:
-    """Whether others took the last ones between `has_more` and this trial."""
+    """Whether a trial is not to be made.
+
+    Of a search, and of a grid whose queue was empty: others took the last ones after `has_more`. Of
+    a grid, also a point that two machines queued at the same moment, but for its first trial.
+    """
     if plan.sampler == "grid":
-        return QUEUED not in trial.user_attrs
+        return QUEUED not in trial.user_attrs or _is_repeated(study, trial.number)
     return _drawn_before(study, trial.number) >= (plan.trials or 0)
+
+
+def _is_repeated(study: Any, number: int) -> bool:
+    trials = study.get_trials(deepcopy=False)
+    point = point_of(trials[number])
+    return any(
+        each.state.name in TAKEN and point_of(each) == point
+        for each in trials
+        if each.number < number
+    )
 
 
 def _drawn_before(study: Any, number: int | None) -> int:
@@ -231,8 +263,16 @@ def _drawn_before(study: Any, number: int | None) -> int:
 def suggest(trial: Any, space: Space) -> dict[str, Any]:
     """The values of a trial."""
     return {
-        name: trial.suggest_float(name, values.low, values.high, log=values.log)
+        name: _drawn(trial, name, values)
         if isinstance(values, Range)
         else trial.suggest_categorical(name, list(values.values))
         for name, values in space.items()
     }
+
+
+def _drawn(trial: Any, name: str, ends: Range) -> float | int:
+    if ends.whole:
+        whole: int = trial.suggest_int(name, int(ends.low), int(ends.high), log=ends.log)
+        return whole
+    number: float = trial.suggest_float(name, ends.low, ends.high, log=ends.log)
+    return number

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from pipeline.errors import PipelineError
+from pipeline.locks import locked_worker
 from pipeline.params import StudentParams
 from pipeline.store.resident import ResidentCache
 from pipeline.student.fit import fit_student
@@ -32,10 +38,33 @@ class Job:
     out: Path
     overwrite: bool
     threads: int | None
+    alone: bool
+    """No other command works on the study."""
+
+
+def work_apart(job: Job, index: int) -> None:
+    """What a worker process does. It ends with the command that started it.
+
+    One that outlived a killed command would train what the next command trains too.
+    """
+    Thread(target=_end_with_parent, daemon=True).start()
+    place = Path("data/sweeps") / job.plan.name
+    try:
+        with locked_worker(place, index) if job.alone else nullcontext():
+            work(job)
+    except PipelineError as error:
+        sys.exit(str(error))  # a line on standard error
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent
+    parent.join()
+    os._exit(1)
 
 
 def work(job: Job, on_trial: Callable[[], None] = lambda: None) -> None:
-    """Make trials until there are none; what one worker process does."""
+    """Make trials until there are none."""
     import torch
 
     if job.threads and job.threads != torch.get_num_threads():

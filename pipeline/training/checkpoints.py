@@ -90,6 +90,8 @@ def _replace(target: Path, write: Callable[[Path], object], workers: Workers | N
     fresh = target.with_name(f"new-{target.name}")
     old = target.with_name(f"old-{target.name}")
     if workers.leads:
+        if old.is_dir() and not target.exists():  # killed between the two renames below
+            old.rename(target)
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
     workers.meet()

@@ -96,7 +96,7 @@ def sweep(
             on_change=on_change,
         )
     emit(result, as_json, _sweep_summary(result))
-    if not result["best"]:
+    if not result["best"] and not result["unfinished"]:
         raise click.exceptions.Exit(1)
 
 
@@ -108,4 +108,9 @@ def _sweep_summary(result: dict[str, Any]) -> str:
         lines.append(f"  and {len(result['scores']) - 10} more, in data/metrics")
     for name, error in result["failed"].items():
         lines.append(f"  failed: {name}: {error}")
+    if more := len(result["unfinished"]):
+        lines.append(
+            f"  {more} more are under way on other machines; a machine that died gives its own "
+            "back in two minutes: run the same command again"
+        )
     return "\n".join(lines)

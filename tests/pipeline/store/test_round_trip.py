@@ -36,7 +36,6 @@ Array = np.ndarray[Any, Any]
 
 property_test = settings(
     max_examples=EXAMPLES,
-    deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
     database=None,

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 from sqlalchemy import event
 
-from pipeline.errors import CacheMismatchError, ParamsError
+from pipeline.errors import CacheMismatchError, ParamsError, TrainingError
 from pipeline.store.reader import TeacherCache
 from pipeline.store.resident import ResidentCache
 from pipeline.student.fit import fit_student
@@ -51,7 +51,8 @@ def sweep(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 def test_values_and_ranges() -> None:
     space = parse_space(
         ["temperature=5,10", "strategy=skip;2,4", "normalize=true,false",
-         "learning-rate=1e-5..1e-3:log", "alpha=0..1", "dropout=none,0.1"],
+         "learning-rate=1e-5..1e-3:log", "alpha=0..1", "dropout=none,0.1",
+         "epochs=2..5"],
         {"temperature": [1], "beta": [10, 100.0, 10]},
     )  # fmt: skip
     assert space == {
@@ -61,6 +62,7 @@ def test_values_and_ranges() -> None:
         "normalize": Values((True, False)),
         "learning_rate": Range(1e-5, 1e-3, log=True),
         "alpha": Range(0.0, 1.0, log=False),
+        "epochs": Range(2.0, 5.0, log=False, whole=True),
         "dropout": Values((None, 0.1)),
     }
 
@@ -124,6 +126,8 @@ def test_a_resident_cache_gives_the_same_and_reads_nothing_again(
     np.testing.assert_array_equal(held.out_of_fold("train"), expected["unseen"], strict=True)
     np.testing.assert_array_equal(held.cls("train", LAYERS[::-1]), expected["cls"], strict=True)
     assert held.examples("train").equals(expected["examples"])
+    assert isinstance(held.stored("train", LAYERS, budget_bytes=0).values_RLH, np.memmap)
+    assert not isinstance(held.stored("train", LAYERS).values_RLH, np.memmap)
     held.require_complete()
 
 
@@ -228,6 +232,25 @@ def test_a_sampler_draws_so_many(sweep: Run) -> None:
     assert len(sweep("learning_rate=1e-4..1e-2:log", sampler="tpe", trials=3)["scores"]) == 3
     with pytest.raises(ParamsError, match="--sampler random: say how many with --trials"):
         sweep("learning_rate=1e-4..1e-2:log", sampler="random", name="r")
+
+
+def test_a_range_of_whole_numbers_gives_whole_numbers(sweep: Run) -> None:
+    result = sweep("epochs=1..2", sampler="random", trials=2)
+    assert not result["failed"]
+    assert all(type(point["epochs"]) is int for point in result["points"].values())
+
+
+def test_a_student_that_failed_once_and_is_made_later_is_no_failure(
+    sweep: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(**_: Any) -> Any:
+        raise TrainingError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.sweep.worker.fit_student", failing)
+        assert list(sweep("seed=0")["failed"].values()) == ["no room"]
+    mended = sweep("seed=0")
+    assert (list(mended["scores"]), mended["failed"]) == (["rte-skip-2-s0"], {})
 
 
 def test_another_sweep_of_that_name_is_refused(sweep: Run) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from pipeline.batches import Rows
 from pipeline.errors import ParamsError
 from pipeline.training.joint import Shares
-from pipeline.workers import Workers
+from pipeline.workers import Workers, join_workers
 from tests.support.tiny import World
 
 ROOT = Path(__file__).parents[3]
@@ -66,6 +67,23 @@ def test_the_mean_of_weighed_terms_is_the_term_of_the_whole_batch(batch: list[in
         for name, value in shares.weighed(means, torch.tensor(batch)).items():
             total[name] += value / 2
     torch.testing.assert_close(total, whole)
+
+
+@pytest.mark.parametrize(("device", "on_cpu"), [("cpu", True), ("auto", False), ("cuda", False)])
+def test_processes_on_the_processor_of_a_machine_with_gpus_speak_by_gloo(
+    monkeypatch: pytest.MonkeyPatch, device: str, on_cpu: bool
+) -> None:
+    asked: list[bool] = []
+
+    def state(*, cpu: bool, **_: Any) -> Any:
+        asked.append(cpu)
+        return SimpleNamespace(process_index=1, num_processes=2)
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("accelerate.PartialState", state)
+    assert join_workers(device) == Workers(1, 2)
+    assert asked == [on_cpu]
 
 
 def test_gradients_and_losses_are_joined_in_one_sum() -> None:
