@@ -32,8 +32,9 @@ def parse_labels(raw: Raw, task: Task, *, required: bool) -> list[Label]:
         DataError: names the file, the line, what was expected and what was found.
     """
     texts = [_as_text(value) for value in raw.columns.get("label", [None] * len(raw))]
-    read, expected = _reader(task, texts)
     unlabelled = frozenset() if required else _unlabelled_marks(task)
+    # the hub's -1 is neither a name nor an index: it has no say in which of them these labels are
+    read, expected = _reader(task, [text for text in texts if text not in unlabelled])
     labels = [None if text in unlabelled else read(text) for text in texts]
     for row, label in enumerate(labels):
         if label is None and texts[row] not in unlabelled:

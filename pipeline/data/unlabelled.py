@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.data.folder import READERS
 from pipeline.data.table import Split, to_split, wanted_columns
@@ -31,16 +32,29 @@ def add_unlabelled(train: Split, task: Task, files: Sequence[str]) -> Split:
     tables = [train.table]
     for name in files:
         more = _read(Path(name).expanduser(), task)
-        tables.append(_numbered(more, task, sum(table.num_rows for table in tables)))
+        tables.append(_numbered(more, task, 1 + _largest_id(tables[-1])))
     table = pa.concat_tables(tables).combine_chunks()
-    ids = table["example_id"].to_pylist()
-    if len(set(ids)) < len(ids):
-        twice = next(each for place, each in enumerate(ids) if each in set(ids[:place]))
+    if (twice := _twice(table["example_id"].to_pylist())) is not None:
         raise DataError(
             f"{', '.join(files)}: id {twice} is there twice; ids must differ from those of the "
             "training rows too."
         )
     return replace(train, table=table)
+
+
+def _largest_id(table: Any) -> int:
+    """Not the number of rows: those that `max_train_samples` draws keep their places as ids."""
+    return int(pc.max(table["example_id"]).as_py())
+
+
+def _twice(ids: Sequence[int]) -> int | None:
+    """The first id that stands there again; None where all differ."""
+    seen: set[int] = set()
+    for each in ids:
+        if each in seen:
+            return each
+        seen.add(each)
+    return None
 
 
 def _read(path: Path, task: Task) -> Any:
@@ -54,7 +68,7 @@ def _read(path: Path, task: Task) -> Any:
 
 
 def _numbered(table: Any, task: Task, start: int) -> Any:
-    """With its own ids where the task has an id column, else its places after the rows before."""
+    """With its own ids where the task has an id column, else counted on from `start`."""
     if task.id_column is not None:
         return table
     ids = pa.array(range(start, start + table.num_rows), pa.int64())

@@ -109,7 +109,12 @@ def _of_mnli(target: Path, stem: str) -> str:
 
 
 def rows_warning(path: Path, rows: int) -> str | None:
-    """Say when a submission has another number of rows than the site expects."""
+    """Say when a submission has another number of rows than the site expects.
+
+    Args:
+        path: as `submission_path` gives it, no link followed: its name is the site's.
+        rows: how many were written.
+    """
     expected = SITE_ROWS[path.stem]
     if rows == expected:
         return None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from pipeline.data.lines import CSV_HINT, TSV_HINT, json_object, ragged
+from pipeline.data.parquet import UNREADABLE, not_utf8_in, values_of
 from pipeline.data.raw import Wanted
 from pipeline.data.table import text_problem
 from pipeline.errors import DataError
@@ -168,29 +169,36 @@ def _of_object(text: str, wanted: Wanted) -> list[Any] | str:
 
 
 def _parquet_values(file: BinaryIO, name: str, columns: Columns) -> Iterator[Values]:
-    import pyarrow as pa
-
     opened = _open_parquet(file, name)
     chosen = columns.wanted().find(opened.schema_arrow.names, name)
     number = 0
     try:
         for batch in opened.iter_batches(PARQUET_ROWS, columns=list(set(chosen.values()))):
-            lists = [batch.column(each).to_pylist() for each in chosen.values()]
+            lists = [values_of(batch.column(each)) for each in chosen.values()]
             for values in zip(*lists, strict=True):
                 number += 1
-                yield number, list(values)
-    except (pa.ArrowException, OSError) as error:
+                yield number, _undecoded(values, chosen.values()) or list(values)
+    except UNREADABLE as error:
         raise DataError(f"{name}: not readable as Parquet ({error}).") from None
+
+
+def _undecoded(values: Iterable[Any], names: Iterable[str]) -> str | None:
+    """Say which of a row's texts is not UTF-8; None when all are."""
+    for value, name in zip(values, names, strict=True):
+        if isinstance(value, UnicodeDecodeError):
+            return not_utf8_in(name, value)
+    return None
 
 
 def _open_parquet(file: BinaryIO, name: str) -> Any:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(file, buffer_size=PARQUET_BUFFER_BYTES, pre_buffer=False)
-    except (pa.ArrowException, OSError) as error:
+        opened = pq.ParquetFile(file, buffer_size=PARQUET_BUFFER_BYTES, pre_buffer=False)
+        _ = opened.schema_arrow  # names of columns are decoded here
+    except UNREADABLE as error:
         raise DataError(f"{name}: not readable as Parquet ({error}).") from None
+    return opened
 
 
 def _text_problem(texts: Sequence[Any], columns: Columns) -> str | None:

@@ -97,6 +97,7 @@ def predict_rows(
     """
     if target.glue:  # a few texts of QQP are empty
         student = replace(student, columns=replace(student.columns, may_be_empty=True))
+    named = target.path  # with the site's name; a link resolves to another
     if target.path is not None:
         target = replace(target, path=check_output(target.path, overwrite, source.path))
     total = _survey(student, source, options, tick) if source.repeatable else 0
@@ -115,7 +116,7 @@ def predict_rows(
         problems=problems.first,
         summary=tally.summary(),
         seconds=time.monotonic() - start,
-        warning=rows_warning(target.path, tally.rows) if target.glue and target.path else None,
+        warning=rows_warning(named, tally.rows) if target.glue and named else None,
     )
 
 

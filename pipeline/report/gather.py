@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from pipeline.batches import Rows
 from pipeline.devices import pick_device
 from pipeline.errors import PipelineError
 from pipeline.params import ReportParams
@@ -21,11 +23,12 @@ from pipeline.report.kept import noted_benches, noted_probes, noted_sweeps
 from pipeline.report.records import StudentRun, TeacherRun
 from pipeline.report.similarity import LayerSimilarity, layer_similarity
 from pipeline.report.sources import Notes, OpenSources, Sources
-from pipeline.report.speed import Speed, measure
+from pipeline.report.speed import Speed, Subject, measure
 from pipeline.report.tables import Group, group_runs, readable
 from pipeline.report.tokens import CacheView
 
 LoadedTeacher = tuple[TeacherRun, Any]
+Tokens = dict[tuple[str, bool], Rows]  # by `CacheView.tokens_key`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,22 +203,52 @@ def _speeds(
     if not work.params.latency_rows:
         work.notes.add("table", "Inference speed not measured: latency_rows is 0.")
         return {}, {}
-    models: dict[SizeKey | str, Any] = {}
-    rows = None
+    subjects: dict[SizeKey | str, Subject] = {}
+    tokens: Tokens = {}
     for run in (group.runs[0] for group in work.groups):
-        if size_key(run) not in models:
+        if size_key(run) not in subjects:
             try:
-                view, models[size_key(run)] = _view_and_model(work, run)
-                rows = view.rows()
+                view, model = _view_and_model(work, run)
+                subjects[size_key(run)] = Subject(model=model, rows=_rows_of(view, tokens))
             except PipelineError as error:
-                models.pop(size_key(run), None)
                 work.notes.leave_out("table", "Inference speed not measured", run, error)
-    if rows is None:
+    if not subjects:
         return {}, {}
-    models |= {digest: loaded[1] for digest, loaded in teachers.items() if loaded}
-    found = measure(models, rows, work.params.latency_rows, work.device, work.told)
+    subjects |= _timed_teachers(work, teachers, tokens)
+    if len(tokens) > 1:
+        told = f"These models read {len(tokens)} kinds of tokens; each is timed on its own kind."
+        work.notes.add("table", told)
+    found = measure(subjects, work.params.latency_rows, work.device, work.told)
     students = {key: speed for key, speed in found.items() if not isinstance(key, str)}
     return students, {key: speed for key, speed in found.items() if isinstance(key, str)}
+
+
+def _rows_of(view: CacheView, tokens: Tokens) -> Rows:
+    """Rows that the models of a cache read; the same ones for all who can read them."""
+    if view.tokens_key not in tokens:
+        tokens[view.tokens_key] = view.rows()
+    return tokens[view.tokens_key]
+
+
+def _timed_teachers(
+    work: _Work, teachers: Mapping[str, LoadedTeacher | None], tokens: Tokens
+) -> dict[SizeKey | str, Subject]:
+    """Loaded teachers by digest, each with the rows of a cache that it made."""
+    found: dict[SizeKey | str, Subject] = {}
+    names: dict[str, str] = {}
+    for run in (run for group in work.groups for run in group.runs):
+        loaded = teachers.get(run.teacher.digest)
+        if loaded is None or run.teacher.digest in found:
+            continue
+        names[run.teacher.digest] = run.teacher.name
+        with suppress(PipelineError):  # another student's cache may be here
+            rows = _rows_of(work.opened.cache(run), tokens)
+            found[run.teacher.digest] = Subject(model=loaded[1], rows=rows)
+    for digest, name in names.items():
+        if digest not in found:
+            told = f"Inference speed not measured for teacher {name}: no cache of it is here."
+            work.notes.add("table", told)
+    return found
 
 
 def _view_and_model(work: _Work, run: StudentRun) -> tuple[CacheView, Any]:

@@ -139,6 +139,10 @@ def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
         **kept,
         "init": str(init.get("digest")) if isinstance(init, Mapping) else None,
         "teacher": text(mapping(record, "teacher"), "digest"),
+        "other_teachers": record.get("other_teachers") or None,
+        # no cache_id: it is another one where the same rows hold more layers
+        "cache_dtype": mapping(record, "cache").get("dtype"),
+        "max_length": record.get("max_length"),
         "metric": record.get("metric"),
         "train_rows": record.get("train_rows"),
         "labelled_rows": record.get("labelled_rows"),

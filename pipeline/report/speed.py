@@ -28,6 +28,16 @@ Batches = Sequence[Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is timed."""
+
+    model: Any
+    """A loaded classifier in eval mode."""
+    rows: Rows
+    """Validation rows as tokens that it can read."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Speed:
     """Of one model on one device, float32."""
 
@@ -37,36 +47,55 @@ class Speed:
     """One row at a time."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """One pass over the chosen rows."""
+
+    batches: Mapping[int, Batches]
+    """By batch size."""
+    rows: Mapping[int, int]
+    """How many, by batch size."""
+
+
 def measure(
-    models: Mapping[Name, Any], rows: Rows, wanted: int, device: torch.device, tick: Tick = silent
+    subjects: Mapping[Name, Subject], wanted: int, device: torch.device, tick: Tick = silent
 ) -> dict[Name, Speed]:
-    """Time every model on the same rows of similar length.
+    """Time every model on rows of similar length: those that share `rows`, on the same.
 
     Each model is first run once, untimed. Then the models take turns, so that a machine that slows
     down slows all of them.
 
     Args:
-        models: name to a loaded classifier in eval mode.
-        rows: validation rows.
-        wanted: how many of them, evenly spaced.
+        subjects: by name.
+        wanted: how many of each one's rows, evenly spaced.
         device: where to run.
         tick: told of finished rounds.
     """
+    distinct = {id(each.rows): each.rows for each in subjects.values()}
+    works = {key: _work_of(rows, wanted, device) for key, rows in distinct.items()}
+    work_of = {name: works[id(each.rows)] for name, each in subjects.items()}
+    models = {name: each.model for name, each in subjects.items()}
+    timed = _rounds(models, work_of, device, tick)
+    return {
+        name: Speed(
+            rows_per_second=work.rows[BATCH_SIZE] / min(timed[name, BATCH_SIZE]),
+            milliseconds_per_row=1000 * min(timed[name, 1]) / work.rows[1],
+        )
+        for name, work in work_of.items()
+    }
+
+
+def _work_of(rows: Rows, wanted: int, device: torch.device) -> _Work:
     chosen = spread_rows(len(rows), wanted)
     chosen = chosen[rows.lengths_N[chosen].argsort(descending=True, stable=True)]
     singles = chosen[spread_rows(len(chosen), SINGLE_ROWS)]
-    work = {
-        BATCH_SIZE: _on(batches_of(rows, chosen, BATCH_SIZE), device),
-        1: _on(batches_of(rows, singles, 1), device),
-    }
-    timed = _rounds(models, work, device, tick)
-    return {
-        name: Speed(
-            rows_per_second=len(chosen) / min(timed[name, BATCH_SIZE]),
-            milliseconds_per_row=1000 * min(timed[name, 1]) / len(singles),
-        )
-        for name in models
-    }
+    return _Work(
+        batches={
+            BATCH_SIZE: _on(batches_of(rows, chosen, BATCH_SIZE), device),
+            1: _on(batches_of(rows, singles, 1), device),
+        },
+        rows={BATCH_SIZE: len(chosen), 1: len(singles)},
+    )
 
 
 def _on(batches: Batches, device: torch.device) -> Batches:
@@ -74,13 +103,13 @@ def _on(batches: Batches, device: torch.device) -> Batches:
 
 
 def _rounds(
-    models: Mapping[Name, Any], work: Mapping[int, Batches], device: torch.device, tick: Tick
+    models: Mapping[Name, Any], work_of: Mapping[Name, _Work], device: torch.device, tick: Tick
 ) -> dict[tuple[Name, int], list[float]]:
     """Seconds of every (model, batch size), one entry per round."""
     passes: dict[tuple[Name, int], Callable[[], float]] = {}
     for name, model in models.items():
         model.to(device)
-        for size, batches in work.items():
+        for size, batches in work_of[name].batches.items():
             seconds_of(partial(_run, model, batches[:1]), device)
             passes[name, size] = partial(seconds_of, partial(_run, model, batches), device)
     rounds = Rounds(least=MIN_ROUNDS, most=MAX_ROUNDS, seconds=SECONDS_PER_MODEL * len(models))

@@ -148,11 +148,13 @@ def _variant(run: StudentRun, names: Sequence[str]) -> str:
 
 
 def _plain(value: Any) -> str:
-    """A setting in a few characters: digests are cut to eight, a map is `1:2 2:4`."""
+    """A setting in a few characters: digests are cut to eight, a map is `1:2 2:4`, names `a b`."""
     if isinstance(value, str):
         return value[:8] if len(value) == 64 else value
     if isinstance(value, list) and value and all(isinstance(pair, list) for pair in value):
         return " ".join(":".join(str(layer) for layer in pair) for pair in value)
+    if isinstance(value, list) and value and all(isinstance(name, str) for name in value):
+        return " ".join(value)
     return json.dumps(value, separators=(",", ":"))
 
 

@@ -41,6 +41,15 @@ class CacheView:
                 f"it learned from cache {run.cache_id[:8]}, the one at hand is {self.cache_id[:8]}"
             )
 
+    @property
+    def tokens_key(self) -> tuple[str, bool]:
+        """Tokenizer, and whether there are token types: BERT's and DistilBERT's differ in these.
+
+        A model that reads the rows of one cache reads those of another with the same key.
+        """
+        types = self.examples["token_type_ids"]
+        return self.tokenizer_digest, types.null_count < len(types)
+
     def rows(self) -> Rows:
         """All validation rows."""
         return Rows.from_examples(self.examples, self.pad_id)

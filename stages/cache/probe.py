@@ -11,6 +11,18 @@ from stages.cli import Command, cache_argument, emit, json_option, note, path_op
 from stages.progress import progress
 
 BAR = 40  # characters
+PICTURES = (".png", ".svg", ".pdf")  # the first one where a name has no ending
+
+
+def _picture(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
+    """The file that will be drawn; refused before the probes are fitted where none could be."""
+    if path is None or path.suffix.lower() in PICTURES:
+        return path
+    stem = path.name.rstrip(".")
+    if stem and path.suffix in ("", "."):
+        return path.with_name(stem + PICTURES[0])
+    endings = ", ".join(PICTURES)
+    raise click.BadParameter(f"{path}: expected a name that ends in {endings}.")
 
 
 @click.command(cls=Command)
@@ -22,8 +34,12 @@ BAR = 40  # characters
     show_default=True,
     help="Training rows to draw; a fifth of them scores the probes.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
-@path_option("--plot", "Also draw the curve into this file (.png, .svg, .pdf).")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the draw."
+)
+@path_option(
+    "--plot", f"Also draw the curve into this file ({', '.join(PICTURES)}).", callback=_picture
+)
 @path_option("--out", "Also keep the scores here; pkd-report draws data/metrics/probe-TASK.json.")
 @json_option
 def probe(

@@ -334,6 +334,42 @@ def test_a_url_is_as_good_as_a_folder(world: World, tmp_path: Path) -> None:
     assert (tmp_path / "far.parquet").read_bytes() == (tmp_path / "near.parquet").read_bytes()
 
 
+# ---- probe
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--seed", "-1"), "Invalid value for '--seed': -1 is not in the range x>=0"),
+        (("--plot", "x.foo"), "'--plot': x.foo: expected a name that ends in .png, .svg, .pdf."),
+        (("--plot", ""), "expected a name that ends in .png, .svg, .pdf."),
+        (("--plot", ".."), "expected a name that ends in .png, .svg, .pdf."),
+    ],
+)
+def test_a_probe_that_cannot_be(world: World, arguments: tuple[str, ...], text: str) -> None:
+    found = run("probe", world.cache16, *arguments)
+    assert found.exit_code == 2, found.output
+    assert text in " ".join(found.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("asked", "drawn"),
+    [
+        ("curve", "curve.png"),
+        ("out/curve.", "out/curve.png"),
+        ("curve.PNG", "curve.PNG"),
+        ("curve.svg", "curve.svg"),
+    ],
+)
+def test_the_probe_says_where_it_was_drawn(
+    world: World, tmp_path: Path, asked: str, drawn: str
+) -> None:
+    found = run("probe", world.cache16, "--plot", tmp_path / asked)
+    assert found.exit_code == 0, found.output
+    assert f"{tmp_path / drawn}: drawn" in found.stderr
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / drawn]
+
+
 # ---- text
 
 

@@ -19,6 +19,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from stages.student import cli
+from tests.pipeline.data.undecoded import as_texts
 from tests.support.students import save_student
 from tests.support.tiny import WORDS, World
 
@@ -243,6 +244,30 @@ def test_a_file_for_the_glue_site(folder: Path, world: World, source: str) -> No
     run(folder, path, "--out", "plain.csv", "--out-format", "csv")
     plain = table(Path("plain.csv").read_text())
     assert lines == [f"{row['index']}\t{row['prediction']}" for row in plain]
+
+
+def test_a_file_for_the_glue_site_may_be_a_link(folder: Path, world: World) -> None:
+    Path("latest.tsv").write_text("old")
+    Path("RTE.tsv").symlink_to("latest.tsv")
+    found = run(folder, world.source / "test.tsv", "--glue-submission", "RTE.tsv", "--overwrite")
+    assert found.exit_code == 0, found.output
+    assert "warning: RTE.tsv: the site expects 3,000 rows, this has 11." in found.stderr
+    assert Path("latest.tsv").read_text().startswith("index\tprediction\n")
+    assert Path("RTE.tsv").is_symlink()
+
+
+def test_texts_of_parquet_that_are_not_utf8_are_skipped_and_counted(folder: Path) -> None:
+    first = as_texts([b"w1 sun", b"caf\xe9", b"w2 rain"])
+    pq.write_table(pa.table({"sentence1": first, "sentence2": ["w1"] * 3}), "in.parquet")
+    problem = "in.parquet, row 2: `sentence1`: not UTF-8 (byte 0xe9 at offset 3 of the text)."
+    stopped = run(folder, "in.parquet", "--out", "o.csv")
+    assert stopped.exit_code == 1
+    assert stopped.stderr.startswith(f"Error: {problem}")
+    assert not Path("o.csv").exists()
+    found = run(folder, "in.parquet", "--out", "o.csv", "--on-error", "skip")
+    assert found.exit_code == 0, found.output
+    assert problem in found.output
+    assert [row["index"] for row in table(Path("o.csv").read_text())] == ["0", "2"]
 
 
 def test_glues_own_files_of_cola_and_mrpc() -> None:

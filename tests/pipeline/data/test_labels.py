@@ -83,6 +83,15 @@ def test_minus_one_is_unlabelled_on_the_hub_but_a_number_in_own_regression() -> 
     assert parse_labels(rows(-1.0, 2.5), OWN_NUMBERS, required=False) == [-1.0, 2.5]
 
 
+def test_unlabelled_marks_have_no_say_in_whether_labels_are_indices_or_names() -> None:
+    assert parse_labels(rows(-1, 1, -1, 0), RTE, required=False) == [None, 1, None, 0]
+    assert parse_labels(rows("-1", "", "-1", 1), RTE, required=False) == [None, None, None, 1]
+    by_name = rows(-1, "not_entailment", -1, -1)
+    assert parse_labels(by_name, RTE, required=False) == [None, 1, None, None]
+    with pytest.raises(DataError, match="line 5: label: expected 0 to 1 .*; found `entailment`"):
+        parse_labels(rows(-1, 0, 1, "entailment"), RTE, required=False)
+
+
 def test_regression_labels_are_finite_numbers() -> None:
     labels = parse_labels(rows("3.800", 5, "-1e-3", 2.5), OWN_NUMBERS, required=True)
     assert labels == [3.8, 5.0, -0.001, 2.5]

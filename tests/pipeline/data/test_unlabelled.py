@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from pipeline.caching.build import build_cache
 from pipeline.data import load_prepared
 from pipeline.data.prepare import prepare
+from pipeline.data.unlabelled import _twice
 from pipeline.errors import DataError, ParamsError, TrainingError
 from pipeline.params import DataParams
 from pipeline.store.reader import TeacherCache
@@ -111,6 +112,27 @@ def test_an_id_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     prepare(task, params, tmp_path / "raw")
     ids = pq.read_table(tmp_path / "raw" / "train.parquet")["example_id"].to_pylist()
     assert ids == [4, 9, 5]
+
+
+def test_rows_come_after_those_of_a_draw_whatever_their_places(
+    world: World, tmp_path: Path
+) -> None:
+    folder = more_rows(tmp_path / "more")
+    files = ",".join(str(folder / name) for name in ("more.jsonl", "more.csv"))
+    params = DataParams(source=str(world.source), max_train_samples=40, unlabelled=files)
+    prepare(TASK, params, tmp_path / "raw")
+    table = pq.read_table(tmp_path / "raw" / "train.parquet")
+    ids = table["example_id"].to_pylist()
+    drawn, more = ids[:40], ids[40:]
+    assert max(drawn) > 49, "the draw keeps places beyond the number of its rows"
+    assert more == list(range(max(drawn) + 1, max(drawn) + 10))
+    assert table["sentence1"][40].as_py() == "w0 sun"
+
+
+def test_a_repeated_id_is_found_in_time_that_grows_with_the_rows(tmp_path: Path) -> None:
+    """A million rows: comparing each with all before it would take days."""
+    assert _twice([*range(1_000_000), 999_999, 3]) == 999_999
+    assert _twice([4, 9, 5]) is None
 
 
 @pytest.fixture(scope="module")

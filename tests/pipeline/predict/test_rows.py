@@ -16,6 +16,7 @@ from pipeline.data.folder import READERS
 from pipeline.data.glue import COLA_HEADER
 from pipeline.errors import DataError
 from pipeline.predict.rows import FORMATS, Bad, Columns, Row, kept_types, read_rows
+from tests.pipeline.data.undecoded import as_texts
 
 PAIR = Columns(texts=(("first",), ("second", "#2")), kept=("id",))
 
@@ -111,6 +112,40 @@ def test_broken_rows_of_parquet() -> None:
     ]
     assert kept_types(sink, "x", "parquet", PAIR) == [pa.int64()]
     assert kept_types(sink, "x", "csv", PAIR) == [pa.string()]
+
+
+def test_a_text_of_parquet_that_is_not_utf8_is_a_broken_row() -> None:
+    """In a column of texts, and in one that is kept; in the second batch of the file."""
+    rows = [b"a"] * 1500
+    texts, ids = as_texts([*rows[:-1], b"caf\xe9"]), as_texts([*rows[:-3], b"\xff", b"a", b"a"])
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"first": texts, "second": ["b"] * 1500, "id": ids}), sink)
+    found = read(sink.getvalue(), "parquet")
+    assert len(found) == 1500
+    assert found[-3:] == [
+        Bad(
+            "x.parquet, row 1498: `id`: not UTF-8 (byte 0xff at offset 0 of the text). "
+            "Write the column as UTF-8."
+        ),
+        Row(1498, ("a", "b"), ("a",)),
+        Bad(
+            "x.parquet, row 1500: `first`: not UTF-8 (byte 0xe9 at offset 3 of the text). "
+            "Write the column as UTF-8."
+        ),
+    ]
+    assert all(isinstance(row, Row) for row in found[:-3])
+
+
+def test_names_of_columns_of_parquet_that_are_not_utf8() -> None:
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"first": ["a"], "second": ["b"]}), sink, store_schema=False)
+    content = sink.getvalue().replace(b"first", b"fi\xffst")
+    for reading in (
+        lambda: read(content, "parquet"),
+        lambda: kept_types(io.BytesIO(content), "x.parquet", "parquet", PAIR),
+    ):
+        with pytest.raises(DataError, match=r"x\.parquet: not readable as Parquet \('utf-8'"):
+            reading()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+)
 
 from pipeline.digests import digest_tokenizer, row_digest
 from pipeline.files import write_json
@@ -27,10 +32,12 @@ TEACHER_LAYERS, HIDDEN, ROWS = 4, 16, 37
 MAPS = {"finetune": [], "kd": [], "skip": [[1, 2]], "last": [[1, 3]]}
 
 
-def tiny_bert(layers: int, seed: int, hidden: int = HIDDEN) -> BertForSequenceClassification:
+def tiny_bert(
+    layers: int, seed: int, hidden: int = HIDDEN, words: int = 64
+) -> BertForSequenceClassification:
     torch.manual_seed(seed)
     config = BertConfig(
-        vocab_size=64,
+        vocab_size=words,
         hidden_size=hidden,
         num_hidden_layers=layers,
         num_attention_heads=2,
@@ -41,10 +48,25 @@ def tiny_bert(layers: int, seed: int, hidden: int = HIDDEN) -> BertForSequenceCl
     return BertForSequenceClassification(config).eval()
 
 
-def examples() -> pa.Table:
+def tiny_distilbert(layers: int, seed: int) -> DistilBertForSequenceClassification:
+    """Of a family without token types."""
+    torch.manual_seed(seed)
+    config = DistilBertConfig(
+        vocab_size=64,
+        dim=HIDDEN,
+        n_layers=layers,
+        n_heads=2,
+        hidden_dim=32,
+        max_position_embeddings=32,
+        num_labels=2,
+    )
+    return DistilBertForSequenceClassification(config).eval()
+
+
+def examples(words: int = 64, typed: bool = True) -> pa.Table:
     rng = np.random.default_rng(7)
-    ids = [rng.integers(5, 64, size=int(n)).tolist() for n in rng.integers(3, 20, size=ROWS)]
-    types = [[0] * len(row) for row in ids]
+    ids = [rng.integers(5, words, size=int(n)).tolist() for n in rng.integers(3, 20, size=ROWS)]
+    types = [[0] * len(row) if typed else None for row in ids]
     columns = {
         "example_id": range(ROWS),
         "input_ids": ids,
@@ -95,8 +117,9 @@ def teacher_states(model: Any, table: pa.Table) -> tuple[np.ndarray, np.ndarray]
     return np.stack(cls), np.stack(logits)
 
 
-def write_cache(path: Path, model: Any, digest: str) -> str:
-    table = examples()
+def write_cache(path: Path, model: Any, digest: str, name: str = "rte", **tokens: Any) -> str:
+    """A cache whose rows are `examples(**tokens)`; other words are another tokenizer."""
+    table = examples(**tokens)
     cls, logits = teacher_states(model, table)
     layers = tuple(range(1, TEACHER_LAYERS + 1))
     planned = plan(
@@ -110,9 +133,10 @@ def write_cache(path: Path, model: Any, digest: str) -> str:
             stored = encode_cls(cls[rows], "float32", layers)
             writer.write_shard("validation", shard, logits[rows], stored)
         fields = described(layers)
-        teacher = fields["teacher"] | {"name": "rte", "digest": digest, "layers": TEACHER_LAYERS}
-        tokens = digest_tokenizer(word_tokenizer())
-        tokenizer = {"name": "rte", "digest": tokens, "pad_id": 0, "vocab_size": 64}
+        teacher = fields["teacher"] | {"name": name, "digest": digest, "layers": TEACHER_LAYERS}
+        words = tokens.get("words", 64)
+        known = digest_tokenizer(word_tokenizer()) if words == 64 else f"{words:064x}"
+        tokenizer = {"name": name, "digest": known, "pad_id": 0, "vocab_size": words}
         manifest = writer.finish(
             fields | {"teacher": teacher, "tokenizer": tokenizer, "max_length": 32}
         )
@@ -196,6 +220,23 @@ class Shelf:
         shutil.copytree(self.root / "student-model", folder)
         write_json(folder / "run.json", record)
         return folder
+
+    def add_other_teacher(self, teacher: Any, **tokens: Any) -> dict[str, Any]:
+        """A second teacher with its folder and its cache, whose rows are `examples(**tokens)`.
+
+        Returns:
+            What the record of a student of it says of both.
+        """
+        digest = identify_model(teacher)
+        folder = self.sources.teachers / "other"
+        teacher.save_pretrained(folder)
+        shutil.copy(self.sources.teachers / "rte" / "teacher.json", folder)
+        cache_id = write_cache(self.root / "other.zarr", teacher, digest, "other", **tokens)
+        known = self.record()
+        return {
+            "cache": known["cache"] | {"name": "other.zarr", "cache_id": cache_id},
+            "teacher": known["teacher"] | {"name": "other", "digest": digest},
+        }
 
     def answer(self, logits_NK: np.ndarray, **changes: Any) -> Path:
         """Write a student that answered every validation row; its score is that of its answers."""

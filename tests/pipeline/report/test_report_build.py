@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+from collections.abc import Callable
 from html.parser import HTMLParser
 from importlib import resources
 from pathlib import Path
@@ -25,7 +26,7 @@ from pipeline.report.page import slugs_of
 from pipeline.report.paths import without_paths
 from pipeline.report.render import markdown_text
 from pipeline.report.tables import group_runs, readable
-from tests.pipeline.report.shelf import Shelf, copy_of
+from tests.pipeline.report.shelf import Shelf, copy_of, tiny_bert, tiny_distilbert
 
 QUIET = ReportParams(latency_rows=0)
 HOSTILE = "<script>alert('x')</script>|`$x$`"
@@ -322,6 +323,42 @@ def test_speed_is_measured_once_per_size(shelf: Shelf) -> None:
     }
     assert len(speeds) == 1
     assert {"rte: inference speed", "rte: layer similarity"} == set(ticks)
+
+
+OTHERS: list[tuple[str, Callable[[int, int], Any], dict[str, Any]]] = [
+    # of the strategies the one whose rows would break the other's models comes last
+    ("skip", lambda layers, seed: tiny_bert(layers, seed, words=96), {"words": 96}),
+    ("kd", tiny_distilbert, {"typed": False}),
+]
+
+
+@pytest.mark.parametrize(("strategy", "make", "tokens"), OTHERS)
+def test_speed_is_measured_on_the_tokens_that_a_model_reads(
+    shelf: Shelf, strategy: str, make: Callable[[int, int], Any], tokens: dict[str, Any]
+) -> None:
+    """Ids beyond the other's vocabulary; token types that the other does not know."""
+    other = shelf.add_other_teacher(make(4, 5), **tokens)
+    shelf.add(strategy={"skip": "kd", "kd": "skip"}[strategy])
+    folder = shelf.add("other", strategy=strategy, parameters=12_000, **other)
+    make(2, 6).save_pretrained(folder)
+    page = build(shelf, ReportParams(latency_rows=4))["report.md"]
+    assert "_These models read 2 kinds of tokens; each is timed on its own kind._" in page
+    assert "not measured" not in page
+    lines = [line for line in page.splitlines() if re.match(r"\| (teacher|kd|skip) .*\|", line)]
+    timed = [line for line in lines if re.search(r"\| [\d,.]+ \| – \| [\d.]+ \|$", line)]
+    assert len(timed) == 4, page
+
+
+def test_a_teacher_whose_tokens_are_not_here_is_not_timed(shelf: Shelf) -> None:
+    other = shelf.add_other_teacher(tiny_bert(4, 5, words=96), words=96)
+    shelf.add(strategy="kd")
+    shelf.add("other", strategy="skip", parameters=12_000, **other)
+    shutil.rmtree(shelf.root / "other.zarr")
+    page = build(shelf, ReportParams(latency_rows=4))["report.md"]
+    assert "_Inference speed not measured for teacher other: no cache of it is here._" in page
+    assert "_Inference speed not measured for other: the cache other.zarr is not here._" in page
+    assert re.search(r"\| teacher rte \|.*\| [\d.]+ \|\n", page)
+    assert re.search(r"\| teacher other \|.*\| – \| – \| – \|\n", page)
 
 
 def test_layer_pictures_are_of_the_lowest_seed_at_a_common_depth(shelf: Shelf) -> None:

@@ -11,7 +11,7 @@ from pipeline.errors import CacheMismatchError
 from pipeline.models.load import load_classifier
 from pipeline.report.load import load_students
 from pipeline.report.similarity import layer_similarity, mean_cosine
-from pipeline.report.speed import measure
+from pipeline.report.speed import Subject, measure
 from pipeline.report.tokens import open_cache
 from tests.pipeline.report.shelf import ROWS, Shelf, examples, tiny_bert
 
@@ -104,7 +104,8 @@ def test_speed_is_measured_for_every_model() -> None:
         rounds.append((done, total))
 
     models = {"teacher": tiny_bert(4, seed=1), "student": tiny_bert(1, seed=2)}
-    found = measure(models, rows, 8, CPU, tick)
+    subjects = {name: Subject(model=model, rows=rows) for name, model in models.items()}
+    found = measure(subjects, 8, CPU, tick)
     assert set(found) == {"teacher", "student"}
     assert all(s.rows_per_second > 0 and s.milliseconds_per_row > 0 for s in found.values())
     done, total = rounds[-1]

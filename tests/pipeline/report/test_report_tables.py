@@ -109,6 +109,43 @@ def test_students_of_two_teachers_are_two_rows(prototype: Shelf) -> None:
     assert [g.variant for g in groups][1] == "teacher=ffffffff"
 
 
+@pytest.mark.parametrize(
+    ("changes", "variants"),
+    [
+        (
+            {"other_teachers": ["large", "xl"]},
+            ["other_teachers=large xl", "other_teachers=null"],
+        ),
+        ({"max_length": 64}, ["max_length=128", "max_length=64"]),
+    ],
+)
+def test_students_of_more_teachers_or_of_other_lengths_are_no_seeds(
+    prototype: Shelf, changes: dict[str, Any], variants: list[str]
+) -> None:
+    alike: dict[str, Any] = {"max_length": 128, "other_teachers": []}
+    runs = [run(prototype, seed=0, **alike), run(prototype, seed=1, **alike | changes)]
+    groups = group_runs(runs)
+    assert [(g.variant, g.score.n) for g in groups] == [(each, 1) for each in variants]
+    assert groups[0].label == f"skip ({variants[0]})"
+    (one,) = group_runs([run(prototype, seed=seed, **alike | changes) for seed in (0, 1)])
+    assert (one.variant, one.score.n) == ("", 2)
+
+
+def test_students_of_caches_of_two_types_are_no_seeds_but_those_of_more_layers_are(
+    prototype: Shelf,
+) -> None:
+    cache = prototype.record()["cache"] | {"dtype": "float16"}
+    runs = [
+        run(prototype, seed=0, cache=cache),
+        run(prototype, seed=1, cache=cache | {"cache_id": "d" * 64}),
+        run(prototype, seed=2, cache=cache | {"dtype": "float32"}),
+    ]
+    groups = group_runs(runs)
+    assert [(g.variant, g.score.n) for g in groups] == [
+        ("cache_dtype=float16", 2), ("cache_dtype=float32", 1)
+    ]  # fmt: skip
+
+
 def test_runs_are_sorted_by_task_and_seed(prototype: Shelf) -> None:
     runs = [run(prototype, task="sst2"), run(prototype, seed=1), run(prototype, seed=0)]
     found = by_task(runs)
