@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.digests import digest_file
 from pipeline.errors import DataError, OutputExistsError
 from pipeline.files import read_json
 
@@ -49,6 +50,25 @@ def must_build(
             "Add --overwrite to replace it, or choose another --out."
         )
     return True
+
+
+def damaged_file(
+    folder: Path, files: Mapping[str, Mapping[str, Any]], *, thorough: bool
+) -> str | None:
+    """The first file of a folder that is not what its record says; None when all are.
+
+    Args:
+        folder: the output.
+        files: name in it -> size (bytes) and sha256.
+        thorough: compare the digests too, not the sizes alone.
+    """
+    for name, entry in files.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != entry["size"]:
+            return name
+        if thorough and digest_file(path) != entry["sha256"]:
+            return name
+    return None
 
 
 def _json_or_none(path: Path) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.caching.conclude import conclude
+from pipeline.caching.exactness import require_stated_exact, summarize
 from pipeline.caching.plan import existing_cache, existing_part, plan_build
 from pipeline.caching.reuse import EarlierRows, Wanted
 from pipeline.caching.shard_values import ShardValues
@@ -80,10 +81,11 @@ def build_cache(
             or has its labels permuted.
         CacheMismatchError: `reuse` is of another teacher or type.
         OutputExistsError: there is a cache of another plan.
-        BusyError, CacheError: see `CacheWriter`.
+        BusyError, CacheError: see `CacheWriter`; CacheError also of a build, finished or not, that
+            is less exact than `params.max_error` allows.
     """
     start = time.monotonic()
-    workers = join_workers()
+    workers = join_workers(params.device)
     if share and workers.count > 1:
         raise ParamsError("--shard is for separate commands; under a launcher leave it out.")
     teacher = _load(teacher_name, prepared, params, workers)
@@ -93,12 +95,13 @@ def build_cache(
     if earlier:
         plan = replace(plan, reuse=earlier.cache.manifest.content_digest)
     done = partial(Built, target=out, workers=workers, device=teacher.device.type)
-    existing = existing_part(out, plan, share, overwrite) if share else None
+    part = existing_part(out, plan, described, share, overwrite) if share else None
     manifest = None if share else existing_cache(out, plan, overwrite)
-    if existing or manifest:
+    if part or manifest:
+        _require_exact(out, manifest.measured_error if manifest else _stated(part, plan), params)
         seconds = time.monotonic() - start
         return done(manifest=manifest, existed=True, seconds=seconds)
-    with _writer(out, plan, share, workers) as writer:
+    with _writer(out, plan, share, workers, described["versions"]) as writer:
         values = ShardValues(teacher, plan.layout, plan.batch_tokens, writer.files, earlier)
         run = BuildRun(
             writer, values, prepared, params, workers, described["max_length"], folds, tick
@@ -169,7 +172,23 @@ def _earlier(reuse: Path | str, plan: Plan, params: CacheParams) -> EarlierRows:
     return EarlierRows(reuse, wanted)
 
 
-def _writer(out: Path, plan: Plan, share: Share | None, workers: Workers) -> CacheWriter:
+def _require_exact(where: Path, stated: dict[str, Any] | None, params: CacheParams) -> None:
+    """Hold what is there already to `--max-error`."""
+    if stated and params.max_error is not None:
+        require_stated_exact(where, stated, params.max_error, params.dtype)
+
+
+def _stated(part: dict[str, Any] | None, plan: Plan) -> dict[str, Any] | None:
+    """What a manifest would state of the shards of a part; None where no row was measured."""
+    assert part
+    records = [record for of_split in part["records"].values() for record in of_split.values()]
+    errors = [record["errors"] for record in records if record["errors"]]
+    return summarize(errors, plan.layout.layers) if errors else None
+
+
+def _writer(
+    out: Path, plan: Plan, share: Share | None, workers: Workers, versions: dict[str, str]
+) -> CacheWriter:
     """The leader's writer prepares the folder before the others join it."""
-    mine = share or Share(workers.index, workers.count)
-    return CacheWriter(out, plan, share=mine, joins=not workers.leads, meet=workers.meet)
+    mine, joins = share or Share(workers.index, workers.count), not workers.leads
+    return CacheWriter(out, plan, share=mine, joins=joins, meet=workers.meet, versions=versions)

@@ -23,6 +23,7 @@ def conclude(
     described: dict[str, Any],
     labels: dict[str, Array],
     params: CacheParams,
+    remedy: str = "Pass",
 ) -> Manifest:
     """Score the teacher on every labelled split and publish the cache.
 
@@ -33,6 +34,7 @@ def conclude(
             `pipeline.caching.plan.plan_build`.
         labels: (rows,) of each split, as `pipeline.batches.labels_of` makes them.
         params: of the build; `allow_weak_teacher` counts.
+        remedy: how the command that runs is given `--teacher-labels`, for an error.
 
     Raises:
         CacheError: a shard is missing.
@@ -44,7 +46,10 @@ def conclude(
         weak = params.allow_weak_teacher or split not in task.validation_splits
         logits = writer.files.logits(split)
         order = order_of(teacher)
-        found = score_split(task, split, logits, labels_N, teacher["name"], order, allow_weak=weak)
+        name = teacher["name"]
+        found = score_split(
+            task, split, logits, labels_N, name, order, allow_weak=weak, remedy=remedy
+        )
         if found:
             scores[split] = found
             if not task.is_regression:
@@ -74,6 +79,7 @@ def score_split(
     order: tuple[int, ...],
     *,
     allow_weak: bool,
+    remedy: str = "Pass",
 ) -> dict[str, float]:
     """The task's metrics over the labelled rows; {} when there are none.
 
@@ -84,5 +90,5 @@ def score_split(
     if not known.any():
         return {}
     if not allow_weak:
-        require_useful(teacher_name, task, logits[known], labels[known], split, order)
+        require_useful(teacher_name, task, logits[known], labels[known], split, order, remedy)
     return metrics.score(task, logits[known], labels[known])

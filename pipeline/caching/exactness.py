@@ -5,7 +5,8 @@ Shapes: R sampled rows, L layers, H hidden size, K outputs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,23 @@ def require_exact(errors: Errors, layers: Sequence[int], limit: float, dtype: st
             f"Layer {layers[worst]}: a stored [CLS] differs from the teacher's by "
             f"{largest_L[worst]:.3g} of its length, --max-error allows {limit:g}. Build with "
             f"{more}a larger --max-error."
+        )
+
+
+def require_stated_exact(where: Path, stated: Mapping[str, Any], limit: float, dtype: str) -> None:
+    """Raise CacheError when a finished cache's `measured_error` is above `limit`.
+
+    It has three digits, so the limit is rounded likewise: what a build with it let pass, passes.
+    """
+    layers = stated["layers"]
+    worst = max(layers, key=lambda layer: layers[layer]["relative_l2_max"])
+    found = layers[worst]["relative_l2_max"]
+    if found > _digits(limit):
+        more = "" if dtype == "float32" else "a wider --dtype (float32) or --compute float32, or "
+        raise CacheError(
+            f"{where}: is built already, and in layer {worst} a stored [CLS] differs from the "
+            f"teacher's by {found:.3g} of its length; --max-error allows {limit:g}. Build it with "
+            f"{more and '--overwrite and '}{more}a larger --max-error."
         )
 
 

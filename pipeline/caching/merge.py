@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.batches import labels_of
 from pipeline.caching.conclude import conclude
 from pipeline.caching.plan import existing_cache
-from pipeline.errors import CacheError, CacheMismatchError, DataError
+from pipeline.digests import digest_file
+from pipeline.errors import CacheCorruptError, CacheError, CacheMismatchError, DataError
 from pipeline.files import read_json
 from pipeline.params import CacheParams
 from pipeline.progress import Tick, silent
-from pipeline.store.examples import parse_examples
+from pipeline.store.examples import describe, digests_fit, parse_examples
 from pipeline.store.format import EXAMPLES
 from pipeline.store.manifest import Manifest
 from pipeline.store.plan import Plan
 from pipeline.store.writer import PART, PART_FORMAT, CacheWriter
 from pipeline.tasks import Task
 
+REMEDY = "Build every part again with"  # merge has no --teacher-labels
 PART_FIELDS = {"plan", "index", "count", "described", "splits", "records"}
 
 
@@ -74,14 +76,15 @@ def merge_parts(
     if manifest := existing_cache(out, plan, overwrite):
         return manifest, True
     params = CacheParams(allow_weak_teacher=allow_weak_teacher)
-    with CacheWriter(out, plan) as writer:
+    described = first["described"]
+    with CacheWriter(out, plan, versions=described["versions"]) as writer:
         labels = {}
         for split, info in first["splits"].items():
-            table = _examples(parts[0], split, info["rows"], task)
+            table = _examples(parts, split, info, task)
             writer.add_split(split, table)
             labels[split] = labels_of(table)
         _adopt_all(writer, parts, tick)
-        return conclude(writer, task, first["described"], labels, params), False
+        return conclude(writer, task, described, labels, params, remedy=REMEDY), False
 
 
 def read_part(folder: Path) -> Part:
@@ -137,21 +140,43 @@ def _difference(one: Any, other: Any, place: str) -> str | None:
     return None if one == other else f"{place}: {str(one)[:40]} and {str(other)[:40]}"
 
 
-def _examples(part: Part, split: str, rows: int, task: Task) -> Any:
-    path = part.folder / split / EXAMPLES
+def _examples(parts: Sequence[Part], split: str, info: dict[str, Any], task: Task) -> Any:
+    """The table of a split, from the first part; those of the others must be the same bytes.
+
+    Raises:
+        CacheError: one that is missing, or damaged; names it.
+    """
+    first, *others = [part.folder / split / EXAMPLES for part in parts]
+    table, digest = _checked_examples(first, info, task), digest_file(first)
+    for path in others:
+        if not path.is_file():
+            raise CacheError(f"{path}: missing; build that part again.")
+        if digest_file(path) != digest:
+            raise CacheError(f"{path}: damaged; build that part again with --overwrite.")
+    return table
+
+
+def _checked_examples(path: Path, info: dict[str, Any], task: Task) -> Any:
+    """A table whose every row has the digest of its own tokens, and which is that of the record."""
     try:
         content = path.read_bytes()
     except OSError:
         raise CacheError(f"{path}: missing; build that part again.") from None
-    return parse_examples(content, str(path), regression=task.is_regression, rows=rows)
+    again = "Build that part again with --overwrite."
+    try:
+        table = parse_examples(content, str(path), regression=task.is_regression, rows=info["rows"])
+    except CacheCorruptError as error:
+        raise CacheError(f"{error} {again}") from None
+    if asdict(describe(table)) != info or not digests_fit(table):
+        raise CacheError(
+            f"{path}: damaged: its tokens or labels are not those that were written. {again}"
+        )
+    return table
 
 
 def _adopt_all(writer: CacheWriter, parts: Sequence[Part], tick: Tick) -> None:
     total = sum(len(of_split) for part in parts for of_split in part.content["records"].values())
     done = 0
-    for split, info in writer.splits.items():
-        if any(part.content["splits"][split]["digest"] != info.digest for part in parts):
-            raise CacheError(f"{split}: the tokens are not those that the parts were built of.")
     for part in parts:
         for split, records in part.content["records"].items():
             for shard, record in records.items():

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data import Prepared
-from pipeline.digests import digest_file
 from pipeline.errors import CacheError, OutputExistsError, ParamsError
-from pipeline.existing import must_build
+from pipeline.existing import damaged_file, must_build
+from pipeline.files import read_json
 from pipeline.models.identity import identify_model, identify_tokenizer
 from pipeline.models.inputs import require_length
 from pipeline.models.load import is_hub_id
 from pipeline.models.trained import DEFAULT_MAX_LENGTH, read_teacher_record
 from pipeline.params import CacheParams
-from pipeline.store.format import FORMAT_VERSION, MANIFEST
+from pipeline.store.format import FORMAT_VERSION, MANIFEST, optional_arrays
 from pipeline.store.manifest import Manifest, read_manifest
 from pipeline.store.plan import Plan, Share
 from pipeline.store.shards import Layout
@@ -114,14 +114,41 @@ def existing_cache(out: Path, plan: Plan, overwrite: bool) -> Manifest | None:
     raise OutputExistsError(f"{out}: {problem}; pass --overwrite to replace it.")
 
 
-def existing_part(out: Path, plan: Plan, share: Share, overwrite: bool) -> bool:
-    """Whether this part of the same plan is there already.
+def existing_part(
+    out: Path, plan: Plan, described: dict[str, Any], share: Share, overwrite: bool
+) -> dict[str, Any] | None:
+    """The record of this part when it is there, whole; None when the part is to be built.
+
+    One that lacks a file, or has one of another size, is built again; with `overwrite` also one
+    that has other bytes.
 
     Raises:
-        OutputExistsError: another part or something else, as `existing_cache`.
+        OutputExistsError: another part or something else, as `existing_cache`; also one that
+            `merge` would not take beside those that are built now, of other library versions say.
     """
-    found = {"plan": plan.to_dict(), "index": share.index, "count": share.count}
-    return not must_build(out, PART, found, overwrite=overwrite)
+    found = {
+        "plan": plan.to_dict(),
+        "index": share.index,
+        "count": share.count,
+        "described": described,
+    }
+    if must_build(out, PART, found, overwrite=overwrite):
+        return None
+    content: dict[str, Any] = read_json(out / PART)
+    try:
+        damaged = damaged_file(out, _files_of_part(content), thorough=overwrite)
+    except (KeyError, TypeError, AttributeError):  # a record that was edited
+        return None
+    return None if damaged else content
+
+
+def _files_of_part(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Size and digest of each file that a part's record states."""
+    files = dict(content["examples"])
+    for of_split in content["records"].values():
+        for record in of_split.values():
+            files |= record["files"]
+    return files
 
 
 def _compare(out: Path, plan: Plan, *, thorough: bool) -> tuple[str | None, Manifest | None]:
@@ -139,13 +166,8 @@ def _compare(out: Path, plan: Plan, *, thorough: bool) -> tuple[str | None, Mani
     )
     if manifest.cache_id != plan.cache_id or not same_layout:
         return _difference(manifest, plan), manifest
-    for name, entry in manifest.files.items():
-        path = out / name
-        if not path.is_file() or path.stat().st_size != entry["size"]:
-            return f"is damaged ({name})", manifest
-        if thorough and digest_file(path) != entry["sha256"]:
-            return f"is damaged ({name})", manifest
-    return None, manifest
+    damaged = damaged_file(out, manifest.files, thorough=thorough)
+    return (f"is damaged ({damaged})" if damaged else None), manifest
 
 
 def _difference(manifest: Manifest, plan: Plan) -> str:
@@ -161,6 +183,7 @@ def _difference(manifest: Manifest, plan: Plan) -> str:
         "shard_rows": manifest.shard_rows,
         "batch_tokens": manifest.batch_tokens,
         "task": manifest.task,
+        "output_order": list(manifest.teacher["output_order"]),
     }
     wants = plan.identity | {
         "shard_rows": plan.layout.shard_rows,
@@ -169,7 +192,20 @@ def _difference(manifest: Manifest, plan: Plan) -> str:
     for field, found in has.items():
         if found != wants[field]:
             return f"holds a cache with {field} {_short(found)}, asked for {_short(wants[field])}"
-    return "holds a cache with another order of outputs"
+    return _difference_out_of_fold(manifest, plan)
+
+
+def _difference_out_of_fold(manifest: Manifest, plan: Plan) -> str:
+    """The same of what alone is left: the logits by `pkd-teacher fit --folds`."""
+    there = any(optional_arrays(split, manifest.arrays) for split in manifest.splits)
+    asked = "out_of_fold" in plan.identity
+    if there and asked:
+        return "holds a cache with other out-of-fold logits than this teacher has"
+    if there:
+        return "holds a cache with out-of-fold logits, this teacher has none"
+    if asked:
+        return "holds a cache without out-of-fold logits, this teacher has them"
+    return "holds a cache of another plan"
 
 
 def _short(value: object) -> str:

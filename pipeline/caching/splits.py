@@ -48,7 +48,7 @@ class BuildRun:
         self.writer, self.values, self.prepared, self.params = writer, values, prepared, params
         self.workers, self.max_length, self.tick = workers, max_length, tick
         self.computed = self.copied = self.reused = 0
-        self.pass_seconds: dict[str, float] = {}
+        self.pass_seconds: dict[str, float] = {}  # of splits of which nothing was there before
         self.labels: dict[str, Any] = {}
 
     def all_splits(self) -> None:
@@ -77,10 +77,11 @@ class BuildRun:
         return rows
 
     def _write(self, split: str, rows: Rows) -> None:
+        self._require_resumed_exact(split)
         shards, every = self.writer.unfinished(split), self.writer.shards(split)
         total = sum(self.values.to_compute(split, shard) for shard in shards)
         meter = _Meter(self.tick, f"teacher over {split}", total)
-        start, before = time.monotonic(), self.computed
+        start, reused = time.monotonic(), self.reused
         with ThreadPoolExecutor(1) as writing:  # a shard is written while the next is computed
             last: Future[None] | None = None
             for shard in shards:
@@ -90,7 +91,7 @@ class BuildRun:
                 last = writing.submit(store)
             if last:
                 last.result()
-        if self.computed - before == sum(map(partial(self.values.to_compute, split), every)):
+        if len(shards) == len(every) and self.reused == reused:
             self.pass_seconds[split] = time.monotonic() - start
 
     def _computed(
@@ -114,6 +115,16 @@ class BuildRun:
             reused=found.reused,
         )
 
+    def _require_resumed_exact(self, split: str) -> None:
+        """Hold the shards of an earlier run, which asked for less maybe, to this one's limit."""
+        for record in self.writer.resumed(split):
+            self._require_exact(record["errors"])
+
+    def _require_exact(self, errors: dict[str, Any] | None) -> None:
+        layers, limit = self.values.layout.layers, self.params.max_error
+        if errors and limit is not None:
+            require_exact(errors, layers, limit, self.params.dtype)
+
     def _errors(self, split: str, shard: int, rows: Rows, found: Shard) -> dict[str, Any] | None:
         """Stored values of the shard's sampled rows against a float32 forward of them."""
         held = self.writer.rows_of(split, shard)
@@ -128,8 +139,7 @@ class BuildRun:
         place = np.asarray(sample) - held.start
         stored = found.logits_RK[place], found.cls[place].decode()
         errors = measure_errors(logits, cls, *stored)
-        if self.params.max_error is not None:
-            require_exact(errors, layers, self.params.max_error, self.params.dtype)
+        self._require_exact(errors)
         return errors
 
     def _require_useful(self, split: str) -> None:

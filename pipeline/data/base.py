@@ -29,7 +29,7 @@ def build_base(
         tick: told of every step.
 
     Returns:
-        The record, and whether `out` was written; False when it was there already.
+        The record, and whether `out` was written; False when it was there already, weights and all.
 
     Raises:
         ParamsError: sizes that do not fit each other.
@@ -39,7 +39,7 @@ def build_base(
     _check_sizes(params)
     identity = {"format": FORMAT, "settings": asdict(params)}
     with locked(out):
-        if not must_build(out, RECORD, identity, overwrite=overwrite):
+        if not must_build(out, RECORD, identity, overwrite=overwrite) and _has_weights(out):
             return dict(read_json(out / RECORD)), False
         with building(out) as folder:
             record = {**identity, **_pretrain(params, folder, tick)}
@@ -57,6 +57,11 @@ def _pretrain(params: BaseParams, folder: Path, tick: Tick) -> dict[str, Any]:
         tick("pretraining", done, total, loss=loss)
 
     return pretrain_base(folder, settings=PretrainSettings(**asdict(params)), on_step=on_step)
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether they are there; the record does not state their digest."""
+    return any(folder.glob("*.safetensors"))
 
 
 def _check_sizes(params: BaseParams) -> None:

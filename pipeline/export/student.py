@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.digests import digest_tokenizer
-from pipeline.existing import must_build
+from pipeline.existing import damaged_file, must_build
 from pipeline.export.card import export_card
 from pipeline.export.convert import OPSET, to_int8, to_onnx
 from pipeline.export.libraries import onnx_versions, require_onnx
@@ -44,7 +44,8 @@ def export_student(
         tick: told of finished steps.
 
     Returns:
-        The record; with `existed: True` when `out` came from the same inputs already.
+        The record; with `existed: True` when `out` came from the same inputs already. One whose
+        ONNX files are gone or cut is made again; with `overwrite`, one of other bytes too.
 
     Raises:
         ExportError: a library is missing, the model cannot be exported, or its logits differ.
@@ -57,7 +58,9 @@ def export_student(
     splits = rows_to_check(student, model, tokenizer, names, max_length, cache)
     identity = _identity(model, tokenizer, max_length, int8=int8, cache=cache)
     if not must_build(out, RECORD, {"identity": identity}, overwrite=overwrite):
-        return dict(read_json(out / RECORD)) | {"existed": True}
+        found = dict(read_json(out / RECORD))
+        if _is_whole(out, found, thorough=overwrite):
+            return found | {"existed": True}
     wanted = [kind for kind in FILES if int8 or kind == "float32"]
     with locked(out), building(out) as partial:
         tick("export", 0, len(wanted) + 1)
@@ -84,6 +87,17 @@ def export_student(
         write_atomic(partial / "README.md", export_card(record).encode())
         tick("export", len(wanted) + 1, len(wanted) + 1)
     return record
+
+
+def _is_whole(out: Path, record: dict[str, Any], *, thorough: bool) -> bool:
+    try:
+        files = {
+            each["file"]: {"size": each["size_bytes"], "sha256": each["sha256"]}
+            for each in record["files"].values()
+        }
+    except (KeyError, TypeError, AttributeError):  # a record that was edited
+        return False
+    return damaged_file(out, files, thorough=thorough) is None
 
 
 def _identity(

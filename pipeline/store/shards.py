@@ -154,7 +154,9 @@ class ShardFiles:
                 raise CacheError(f"{source / name}: missing; build that part again.")
             shutil.copyfile(source / name, target)
             if self.settle(name) != entry:
-                raise CacheError(f"{source / name}: damaged; build that part again.")
+                raise CacheError(
+                    f"{source / name}: damaged; build that part again with --overwrite."
+                )
         write_json(self._record_path(split, shard), record)
 
     def keep_sound(self) -> int:

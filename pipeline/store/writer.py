@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -35,8 +35,9 @@ class CacheWriter:
     """Builds one cache under a lock.
 
     Promises: what is published is complete; a build that was killed goes on from the last finished
-    shard when the plan is the same; another plan's partial build is set aside, never continued; a
-    second builder is refused. Does not: compute anything.
+    shard when the plan is the same; another plan's partial build, or one that other library
+    versions wrote, is set aside, never continued; a second builder is refused. Does not: compute
+    anything.
 
     Args of the constructor:
         target: the cache, or the part of one that `publish_part` makes.
@@ -44,6 +45,7 @@ class CacheWriter:
         share: this worker's shards.
         joins: whether another process of the same build holds the lock and prepares the folder.
         meet: waits for all processes of the build; they enter and add splits together.
+        versions: of the libraries that the bytes depend on; a manifest states one of each.
     """
 
     def __init__(
@@ -54,19 +56,21 @@ class CacheWriter:
         share: Share | None = None,
         joins: bool = False,
         meet: Callable[[], None] = lambda: None,
+        versions: Mapping[str, str] | None = None,
     ) -> None:
         self.target = target
         self.plan = plan
         self.share = share or Share()
         self.joins = joins
         self._meet = meet
+        self._started = plan.to_dict() | ({} if versions is None else {"versions": dict(versions)})
         self.partial = partial_path(target)
         self.records = target.parent / f".{target.name}.records"
         self.files = ShardFiles(self.partial, self.records, plan.layout)
         self.resumed_shards = 0
         """Shards found finished when the writer was opened."""
         self.set_aside: Path | None = None
-        """Where another plan's partial build was moved."""
+        """Where the partial build of another plan, or of other library versions, was moved."""
         self.splits: dict[str, Split] = {}
         self._first_number: dict[str, int] = {}
         self._lock = ExitStack()
@@ -88,7 +92,7 @@ class CacheWriter:
 
     def _resume_or_start(self) -> None:
         plan_path = self.records / PLAN
-        same_plan = _plan_in(plan_path) == self.plan.to_dict()
+        same_plan = _plan_in(plan_path) == self._started
         if same_plan and self._was_replaced():
             shutil.rmtree(self.partial)
         if self.partial.exists() and same_plan:
@@ -98,7 +102,7 @@ class CacheWriter:
             self.set_aside = _free_name(self.target.parent / f".{self.target.name}.set-aside")
             self.partial.rename(self.set_aside)
         shutil.rmtree(self.records, ignore_errors=True)
-        write_json(plan_path, self.plan.to_dict())
+        write_json(plan_path, self._started)
         self.partial.mkdir(parents=True)
 
     def _was_replaced(self) -> bool:
@@ -150,6 +154,11 @@ class CacheWriter:
     def unfinished(self, split: str) -> list[int]:
         """This worker's shards of a split that still have to be written, in order."""
         return [shard for shard in self._mine(split) if not self.files.is_finished(split, shard)]
+
+    def resumed(self, split: str) -> list[dict[str, Any]]:
+        """Records of this worker's shards of a split that are finished, in order."""
+        finished = [s for s in self._mine(split) if self.files.is_finished(split, s)]
+        return [self.files.record(split, shard) for shard in finished]
 
     def holds_all(self, split: str) -> bool:
         """Whether every shard of a split is this worker's."""
@@ -238,7 +247,8 @@ class CacheWriter:
             split: {str(shard): self.files.record(split, shard) for shard in self._mine(split)}
             for split in self.splits
         }
-        content = {
+        examples = [f"{split}/{EXAMPLES}" for split in self.splits]
+        content: dict[str, Any] = {
             "format": PART_FORMAT,
             "plan": self.plan.to_dict(),
             "index": self.share.index,
@@ -246,8 +256,9 @@ class CacheWriter:
             "described": described,
             "splits": {split: asdict(info) for split, info in self.splits.items()},
             "records": records,
+            "examples": {name: self.files.settle(name) for name in examples},
         }
-        kept = {f"{split}/{EXAMPLES}" for split in self.splits}
+        kept = set(content["examples"])
         for of_split in records.values():
             kept.update(name for record in of_split.values() for name in record["files"])
         self._remove_strays(kept)

@@ -60,6 +60,7 @@ def require_useful(
     labels: Array,
     split: str,
     given_order: tuple[int, ...] | None = None,
+    remedy: str = "Pass",
 ) -> None:
     """Refuse a teacher whose targets would mislead.
 
@@ -70,6 +71,7 @@ def require_useful(
         labels: (rows,).
         split: its name.
         given_order: which output of the teacher is each class, where that was named.
+        remedy: what to do with `--teacher-labels`: not every command has it.
 
     Raises:
         TeacherRefusedError: its outputs fit the labels better in another order, or it is no better
@@ -83,7 +85,8 @@ def require_useful(
         raise TeacherRefusedError(
             f"{name}: its outputs seem to be in another order than the labels of {task.name}: "
             f"accuracy on {split} is {found:.3f} as they are, {best:.3f} as {names}. "
-            f"Pass --teacher-labels {names}, or --allow-weak-teacher to keep them as they are."
+            f"{remedy} --teacher-labels {names}, or pass --allow-weak-teacher to keep them as "
+            "they are."
         )
     metric, chance = metrics.chance_level(task, labels)
     found = (

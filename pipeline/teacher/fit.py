@@ -75,7 +75,7 @@ def fit_teacher(
             "teacher.init in params.yaml."
         )
     require_trackers(params.report_to)
-    task, workers = prepared.task, join_workers()
+    task, workers = prepared.task, join_workers(params.device)
     device = workers.device(params.device)
     if params.folds and workers.count > 1:
         raise ParamsError("--folds: fit the teacher with one process; its folds run in turn.")

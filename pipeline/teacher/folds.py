@@ -183,7 +183,7 @@ def read_out_of_fold(teacher: str, outputs: int) -> OutOfFold | None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = Path(teacher) / OUT_OF_FOLD_FILE
+    path = Path(teacher).expanduser() / OUT_OF_FOLD_FILE
     if not path.is_file():
         return None
     try:

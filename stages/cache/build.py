@@ -81,7 +81,7 @@ def build(
         )
     if built.set_aside:
         note(
-            "An unfinished build of another teacher, data or option was set aside in "
+            "An unfinished build of another teacher, data, option or library was set aside in "
             f"{built.set_aside}; delete it when you do not need it."
         )
     if built.existed:

@@ -51,6 +51,24 @@ def random_teacher(folder: Path, family: str, layers: int = 3) -> Path:
     return folder / "t"
 
 
+def permuted_teacher(world: World, folder: Path) -> Path:
+    """The world's teacher with its two outputs swapped, and no names that tell."""
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(world.teacher)
+    for tensor in (model.classifier.weight.data, model.classifier.bias.data):
+        tensor.copy_(tensor.flip(0))
+    model.config.id2label = {0: "LABEL_0", 1: "LABEL_1"}
+    model.save_pretrained(folder)
+    tiny_tokenizer("bert").save_pretrained(folder)
+    return folder
+
+
+def stop_here(*_: object, **__: object) -> None:
+    """Stands for a step before which a build is stopped."""
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_is_cached_as_transformers_computes_it(
     world: World, tmp_path: Path, family: str
@@ -162,6 +180,7 @@ def test_a_stopped_build_computes_only_what_is_missing(world: World, tmp_path: P
     built = build_cache(**arguments)  # type: ignore[arg-type]
     assert built.resumed_shards > 0
     assert 0 < built.computed_rows < 198
+    assert built.train_pass_seconds is None  # a part of the rows was computed before
     assert files_of(tmp_path / "c.zarr") == files_of(world.cache)
 
 
@@ -219,14 +238,7 @@ def test_outputs_in_another_order_are_refused_and_can_be_named(
     world: World, tmp_path: Path
 ) -> None:
     """The classic MNLI mistake, found by what the teacher says of the validation rows."""
-    from transformers import AutoModelForSequenceClassification
-
-    model = AutoModelForSequenceClassification.from_pretrained(world.teacher)
-    for tensor in (model.classifier.weight.data, model.classifier.bias.data):
-        tensor.copy_(tensor.flip(0))
-    model.config.id2label = {0: "LABEL_0", 1: "LABEL_1"}
-    model.save_pretrained(tmp_path / "t")
-    tiny_tokenizer("bert").save_pretrained(tmp_path / "t")
+    permuted_teacher(world, tmp_path / "t")
     names = "not_entailment,entailment"
     with pytest.raises(TeacherRefusedError, match=rf"another order .* --teacher-labels {names}"):
         build(world, tmp_path / "c.zarr", tmp_path / "t", max_length=24)
@@ -234,6 +246,8 @@ def test_outputs_in_another_order_are_refused_and_can_be_named(
     wrong = {"max_length": 24, "teacher_labels": "entailment,not_entailment"}
     with pytest.raises(TeacherRefusedError, match=rf"as they are, .* as {names}. Pass"):
         build(world, tmp_path / "d.zarr", tmp_path / "t", **wrong)
+    with pytest.raises(OutputExistsError, match=r"output_order \[1, 0\], asked for \[0, 1\]"):
+        build(world, out, tmp_path / "t", **wrong)
     same = TeacherCache.open(world.cache).logits("train")
     np.testing.assert_allclose(TeacherCache.open(out).logits("train"), same, atol=1e-6)
 
@@ -299,6 +313,57 @@ def test_a_build_refuses_to_be_less_exact_than_asked(world: World, tmp_path: Pat
     assert not (tmp_path / "c.zarr").exists()
     build(world, tmp_path / "c.zarr", dtype="int8", max_error=2e-2)
     build(world, tmp_path / "d.zarr", dtype="float16", max_error=1e-3)
+
+
+def test_shards_of_an_earlier_run_are_held_to_the_limit_of_this_one(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a build that stopped just before its end: no shard is left to be computed."""
+    with monkeypatch.context() as patch:
+        patch.setattr(CacheWriter, "finish", stop_here)
+        with pytest.raises(KeyboardInterrupt):
+            build(world, tmp_path / "c.zarr", dtype="int8")
+    with pytest.raises(CacheError, match=r"Layer \d: .* --max-error allows 0\.001"):
+        build(world, tmp_path / "c.zarr", dtype="int8", max_error=1e-3)
+    assert not (tmp_path / "c.zarr").exists()
+    build(world, tmp_path / "c.zarr", dtype="int8", max_error=2e-2)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_cache_that_is_there_is_held_to_the_limit_too(
+    world: World, tmp_path: Path, overwrite: bool
+) -> None:
+    out = build(world, tmp_path / "c.zarr", dtype="int8")
+    before = files_of(out)
+    layers = TeacherCache.open(out).manifest.measured_error["layers"]
+    largest = max(each["relative_l2_max"] for each in layers.values())
+    message = (
+        rf"{out}: is built already, and in layer \d .* by {largest:g} of its length; "
+        r"--max-error allows 0\.001\. .*--overwrite and a wider --dtype.*larger --max-error"
+    )
+    with pytest.raises(CacheError, match=message):
+        build(world, out, dtype="int8", max_error=1e-3, overwrite=overwrite)
+    assert files_of(out) == before
+    build(world, out, dtype="int8", max_error=largest * 0.9999, overwrite=overwrite)  # as rounded
+
+
+def test_a_build_does_not_go_on_with_shards_of_other_library_versions(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest states one version of each."""
+    with monkeypatch.context() as patch:
+        patch.setattr(CacheWriter, "finish", stop_here)
+        patch.setattr("pipeline.caching.plan.version", lambda name: f"0.1.{len(name)}")
+        with pytest.raises(KeyboardInterrupt):
+            build(world, tmp_path / "c.zarr")
+    built = build_cache(
+        prepared=world.prepared, teacher_name=str(world.teacher), out=tmp_path / "c.zarr",
+        params=CACHE,
+    )  # fmt: skip
+    assert built.set_aside
+    assert built.resumed_shards == 0
+    assert built.computed_rows == 198
+    assert files_of(tmp_path / "c.zarr") == files_of(world.cache)
 
 
 def test_the_error_of_bfloat16_is_stated(world: World, tmp_path: Path) -> None:

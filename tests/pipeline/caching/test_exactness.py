@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from pipeline.caching.exactness import measure_errors, require_exact, sample_rows, summarize
+from pipeline.caching.exactness import (
+    measure_errors,
+    require_exact,
+    require_stated_exact,
+    sample_rows,
+    summarize,
+)
 from pipeline.errors import CacheError
 
 
@@ -33,6 +41,22 @@ def test_errors_by_hand() -> None:
     require_exact(found, [2, 5], 1.5, "int8")
     with pytest.raises(CacheError, match=r"Layer 5: .* by 1\.41 .* --max-error allows 1\."):
         require_exact(found, [2, 5], 1.0, "int8")
+
+
+def test_what_a_build_let_pass_passes_again() -> None:
+    """1.0056 is stated as 1.01; a limit is rounded likewise before the two are compared."""
+    logits, one = np.zeros((1, 2)), np.asarray([[[1.0, 0.0]]])
+    found = measure_errors(logits, one, logits, one * 2.0046)
+    require_exact(found, [3], 1.0047, "int8")
+    stated = summarize([found], [3])
+    require_stated_exact(Path("c.zarr"), stated, 1.0047, "int8")
+    found = measure_errors(logits, one, logits, one * 2.0056)
+    stated = summarize([found], [3])
+    require_stated_exact(Path("c.zarr"), stated, 1.0057, "int8")
+    with pytest.raises(CacheError, match=r"layer 3 .* by 1\.01 .*--overwrite and a wider --dtype"):
+        require_stated_exact(Path("c.zarr"), stated, 1.0, "int8")
+    with pytest.raises(CacheError, match=r"Build it with a larger --max-error\."):
+        require_stated_exact(Path("c.zarr"), stated, 1.0, "float32")
 
 
 def test_a_vector_of_zeros_has_no_error_when_it_is_stored_as_zeros() -> None:

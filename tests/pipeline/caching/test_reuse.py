@@ -133,8 +133,9 @@ def test_only_new_rows_run_the_teacher(world: World, tmp_path: Path, dtype: str)
     assert built.computed_rows == 11
     assert built.reused_rows == 99 + len(validation)
     assert built.copied_rows == 0
+    assert built.train_pass_seconds is None  # of rows that were not computed
     assert check_cache(tmp_path / "new.zarr") == []
-    build(world, new, tmp_path / "full.zarr", params)
+    assert build(world, new, tmp_path / "full.zarr", params).train_pass_seconds
     reused = TeacherCache.open(tmp_path / "new.zarr")
     full = TeacherCache.open(tmp_path / "full.zarr")
     assert reused.manifest.cache_id == full.manifest.cache_id

@@ -10,6 +10,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from pipeline.caching.build import build_cache
@@ -21,8 +22,9 @@ from pipeline.errors import (
     TeacherRefusedError,
 )
 from pipeline.store.check import check_cache
+from pipeline.store.examples import parse_examples, write_examples
 from pipeline.store.plan import Share
-from tests.pipeline.caching.test_build import random_teacher
+from tests.pipeline.caching.test_build import permuted_teacher, random_teacher
 from tests.support.synthetic import files_of
 from tests.support.tiny import CACHE, World
 
@@ -125,6 +127,84 @@ def test_parts_that_do_not_make_a_whole_are_refused(world: World, tmp_path: Path
     assert not out.exists()
 
 
+def with_another_token(path: Path) -> None:
+    """Write an examples file again, well formed, the last token of its first row another one."""
+    rows = path.read_bytes()
+    table = parse_examples(rows, str(path), regression=False, rows=150)
+    tokens = table["input_ids"].to_pylist()
+    tokens[0][-1] += 1
+    place = table.schema.get_field_index("input_ids")
+    column = pa.array(tokens, table.schema.field(place).type)
+    write_examples(path, table.set_column(place, table.schema.field(place), column))
+    assert len(path.read_bytes()) == len(rows)
+
+
+@pytest.mark.parametrize("damaged", [0, 1])
+def test_a_merge_refuses_a_part_with_other_tokens(
+    world: World, tmp_path: Path, damaged: int
+) -> None:
+    """Whichever part is named first: the tokens of the cache are those of one of them."""
+    parts = build_parts(world, tmp_path, 2)
+    path = parts[damaged] / "train" / "examples.arrow"
+    with_another_token(path)
+    with pytest.raises(CacheError, match=rf"{path}: damaged.*again with --overwrite\."):
+        merge_parts(tmp_path / "rte.zarr", parts)
+    path.write_bytes(path.read_bytes()[:-400])
+    with pytest.raises(CacheError, match=rf"{path}: .*uild that part again with --overwrite\."):
+        merge_parts(tmp_path / "rte.zarr", parts)
+    path.unlink()
+    with pytest.raises(CacheError, match=rf"{path}: missing; build that part again\."):
+        merge_parts(tmp_path / "rte.zarr", parts)
+    assert not (tmp_path / "rte.zarr").exists()
+
+
+@pytest.mark.parametrize("name", ["train/logits/c/2/0", "train/examples.arrow"])
+def test_a_damaged_part_is_built_again(world: World, tmp_path: Path, name: str) -> None:
+    arguments = {
+        "prepared": world.prepared, "teacher_name": str(world.teacher), "params": CACHE,
+        "out": tmp_path / "part", "share": Share(1, 2),
+    }  # fmt: skip
+    build_cache(**arguments)  # type: ignore[arg-type]
+    whole, path = files_of(tmp_path / "part"), tmp_path / "part" / name
+    path.unlink()
+    assert not build_cache(**arguments).existed  # type: ignore[arg-type]
+    assert files_of(tmp_path / "part") == whole
+    path.write_bytes(whole[name][:-1])
+    assert not build_cache(**arguments).existed  # type: ignore[arg-type]
+    assert files_of(tmp_path / "part") == whole
+    path.write_bytes(whole[name][:-1] + bytes([whole[name][-1] ^ 1]))
+    assert build_cache(**arguments).existed  # type: ignore[arg-type]  # sizes alone are compared
+    assert not build_cache(**arguments, overwrite=True).existed  # type: ignore[arg-type]
+    assert files_of(tmp_path / "part") == whole
+    assert build_cache(**arguments, overwrite=True).existed  # type: ignore[arg-type]
+
+
+def test_a_part_of_other_library_versions_can_be_built_again(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`merge` asks for just that."""
+    parts = build_parts(world, tmp_path, 2)
+    monkeypatch.setattr("pipeline.caching.plan.version", lambda name: f"0.1.{len(name)}")
+    with pytest.raises(OutputExistsError, match=r"described\.versions.*--overwrite"):
+        build_parts(world, tmp_path, 2)
+    build_cache(
+        prepared=world.prepared, teacher_name=str(world.teacher), out=parts[0], params=CACHE,
+        share=Share(0, 2), overwrite=True,
+    )  # fmt: skip
+    with pytest.raises(CacheMismatchError, match=r"described\.versions.*same library versions"):
+        merge_parts(tmp_path / "rte.zarr", parts)
+
+
+def test_a_part_that_is_there_is_held_to_the_largest_error_too(
+    world: World, tmp_path: Path
+) -> None:
+    (part,) = build_parts(world, tmp_path, 1, dtype="int8")
+    message = rf"{part}: is built already.* layer \d .*--max-error allows 0\.001\."
+    with pytest.raises(CacheError, match=message):
+        build_parts(world, tmp_path, 1, dtype="int8", max_error=1e-3)
+    build_parts(world, tmp_path, 1, dtype="int8", max_error=2e-2)
+
+
 def test_a_merge_goes_on_after_a_part_was_mended(world: World, tmp_path: Path) -> None:
     parts = build_parts(world, tmp_path, 3)
     kept = tmp_path / "kept"
@@ -168,3 +248,38 @@ def test_a_bad_teacher_is_refused_by_the_part_that_sees_the_validation_rows_and_
         merge_parts(tmp_path / "c.zarr", parts)
     merge_parts(tmp_path / "c.zarr", parts, allow_weak_teacher=True)
     assert check_cache(tmp_path / "c.zarr") == []
+
+
+def test_a_merge_does_not_advise_an_option_that_it_lacks(world: World, tmp_path: Path) -> None:
+    """No part holds all validation rows, so that the order of outputs is found by the merge."""
+    teacher = permuted_teacher(world, tmp_path / "t")
+    params = replace(CACHE, max_length=24, shard_rows=20)
+    parts = [tmp_path / f"p{index}" for index in range(2)]
+    for index, part in enumerate(parts):
+        build_cache(
+            prepared=world.prepared, teacher_name=str(teacher), out=part, params=params,
+            share=Share(index, 2),
+        )  # fmt: skip
+    message = (
+        "Build every part again with --teacher-labels not_entailment,entailment, "
+        "or pass --allow-weak-teacher to keep"
+    )
+    with pytest.raises(TeacherRefusedError, match=message):
+        merge_parts(tmp_path / "c.zarr", parts)
+    assert not (tmp_path / "c.zarr").exists()
+
+
+def test_a_merge_does_not_go_on_with_shards_of_other_library_versions(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "new").mkdir()
+    parts = build_parts(world, tmp_path, 2)
+    monkeypatch.setattr("pipeline.caching.plan.version", lambda name: f"0.1.{len(name)}")
+    newer = build_parts(world, tmp_path / "new", 2)
+    monkeypatch.undo()
+    next((parts[1] / "train" / "logits").glob("c/*/0")).write_bytes(b"")
+    with pytest.raises(CacheError, match="damaged"):
+        merge_parts(tmp_path / "rte.zarr", parts)
+    manifest, _ = merge_parts(tmp_path / "rte.zarr", newer)
+    assert manifest.versions["torch"] == "0.1.5"
+    assert (tmp_path / ".rte.zarr.set-aside-0").is_dir()

@@ -202,6 +202,15 @@ def test_an_export_that_is_there(
         again()
     assert again(overwrite=True) == first
     assert json.loads((out / "export.json").read_text()) == first
+    model = (out / "model.onnx").read_bytes()
+    (out / "model.onnx").unlink()
+    assert again() == first  # not `existed`
+    (out / "model.onnx").write_bytes(model[:-1])
+    assert again() == first
+    (out / "model.onnx").write_bytes(model[:-1] + bytes([model[-1] ^ 1]))
+    assert again() == first | {"existed": True}  # sizes alone are compared
+    assert again(overwrite=True) == first
+    assert (out / "model.onnx").read_bytes() == model
 
 
 def test_differences_that_are_refused() -> None:

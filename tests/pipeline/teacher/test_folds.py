@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from pipeline.caching.build import build_cache
 from pipeline.caching.merge import merge_parts
 from pipeline.data import Prepared
 from pipeline.data.prepared import load_prepared
-from pipeline.errors import CacheMismatchError, ModelError, ParamsError
+from pipeline.errors import CacheMismatchError, ModelError, OutputExistsError, ParamsError
 from pipeline.models.load import load_classifier
 from pipeline.store.check import check_cache
 from pipeline.store.plan import Share
@@ -322,6 +323,39 @@ def test_other_folds_are_another_cache_and_other_rows_are_refused(
     )  # fmt: skip
     plain = TeacherCache.open(tmp_path / "plain.zarr").manifest
     assert plain.cache_id != TeacherCache.open(cache).manifest.cache_id
+
+
+def test_out_of_fold_logits_are_named_where_they_are_all_that_differs(
+    world: World,
+    folded: tuple[Path, dict[str, Any]],
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same weights with folds, without, and with other folds, by a path of the home folder."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(folded[0], tmp_path / "teacher")
+
+    def build(out: Path) -> None:
+        build_cache(
+            prepared=world.prepared, teacher_name="~/teacher", out=out, params=CACHE
+        )  # fmt: skip
+
+    build(cache)  # it is there already: they were found below ~
+    file = tmp_path / "teacher" / OUT_OF_FOLD_FILE
+    found = read_out_of_fold(str(folded[0]), 2)
+    assert found
+    other = {digest: -logits for digest, logits in found.by_digest.items()}
+    write_out_of_fold(tmp_path / "teacher", OutOfFold(other, FOLDS))
+    with pytest.raises(OutputExistsError, match="cache with other out-of-fold logits than this"):
+        build(cache)
+    file.unlink()
+    with pytest.raises(OutputExistsError, match="with out-of-fold logits, this teacher has none"):
+        build(cache)
+    build(tmp_path / "plain.zarr")
+    write_out_of_fold(tmp_path / "teacher", found)
+    with pytest.raises(OutputExistsError, match="without out-of-fold logits, this teacher has"):
+        build(tmp_path / "plain.zarr")
 
 
 def test_the_lesson_of_ptp_is_made_of_them(world: World, cache: Path, tmp_path: Path) -> None:
