@@ -136,6 +136,7 @@ def _case(case: dict[str, Any]) -> str:
 
 def _shares(found: list[dict[str, Any]]) -> str:
     names = (*PIECES, TEACHER)
+    sizes = ", ".join(f"{TASKS[each['task']]} {each['batch_size']}" for each in found)
     head = ["", *(f"{TASKS[each['task']]}, ms" for each in found),
             *(f"{TASKS[each['task']]}, share" for each in found)]  # fmt: skip
     rows = [
@@ -146,8 +147,8 @@ def _shares(found: list[dict[str, Any]]) -> str:
     first = found[0]
     return (
         f"### Where a step's time goes\n\n{first['teacher']} of {first['teacher_layers']} layers "
-        f"to {first['student_layers']}, batch {first['batch_size']}, skip from the cache, the "
-        'pieces of the loop timed apart: medians, and shares of the sum of all steps. "encoder" '
+        f"to {first['student_layers']}, skip from the cache, rows of a batch: {sizes}; the "
+        'pieces of the loop, timed apart: medians, and shares of the sum of all steps. "encoder" '
         'is with pooler and head; "optimizer" with schedule and zeroing. The teacher\'s forward '
         "pass, no part of a step from the cache, is what a live teacher adds.\n\n"
         + table(head, rows)
