@@ -19,12 +19,8 @@ from pipeline.devices import autocast
 from pipeline.training.loop import make_optimizer
 
 STUDENT_LAYERS = 3
-TASKS = {
-    "rte": 16,
-    "mrpc": 16,
-    "sst2": 32,
-    "cola": 32,
-}  # and the batch size on a processor, as in `benchmarks.steps`
+# and the batch size on a processor, as in `benchmarks.steps`
+TASKS = {"rte": 16, "mrpc": 16, "sst2": 32, "cola": 32}
 TEACHER = "teacher forward"  # no part of a step from the cache
 PIECES = ("batch", "embeddings", "encoder", "losses", "backward", "clipping", "optimizer")
 
