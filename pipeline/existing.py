@@ -52,6 +52,11 @@ def must_build(
     return True
 
 
+def has_weights(folder: Path) -> bool:
+    """Whether a model's folder holds any; records do not state their digest."""
+    return any(folder.glob("*.safetensors"))
+
+
 def damaged_file(
     folder: Path, files: Mapping[str, Mapping[str, Any]], *, thorough: bool
 ) -> str | None:

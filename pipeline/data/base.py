@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ParamsError
-from pipeline.existing import must_build
+from pipeline.existing import has_weights, must_build
 from pipeline.files import building, read_json, write_json
 from pipeline.locks import locked
 from pipeline.params import BaseParams
@@ -39,7 +39,7 @@ def build_base(
     _check_sizes(params)
     identity = {"format": FORMAT, "settings": asdict(params)}
     with locked(out):
-        if not must_build(out, RECORD, identity, overwrite=overwrite) and _has_weights(out):
+        if not must_build(out, RECORD, identity, overwrite=overwrite) and has_weights(out):
             return dict(read_json(out / RECORD)), False
         with building(out) as folder:
             record = {**identity, **_pretrain(params, folder, tick)}
@@ -57,11 +57,6 @@ def _pretrain(params: BaseParams, folder: Path, tick: Tick) -> dict[str, Any]:
         tick("pretraining", done, total, loss=loss)
 
     return pretrain_base(folder, settings=PretrainSettings(**asdict(params)), on_step=on_step)
-
-
-def _has_weights(folder: Path) -> bool:
-    """Whether they are there; the record does not state their digest."""
-    return any(folder.glob("*.safetensors"))
 
 
 def _check_sizes(params: BaseParams) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ModelError
+from pipeline.existing import has_weights
 from pipeline.files import read_json
 from pipeline.hub.repository import LocalFile, Pushed, local_file, open_repository, push_files
 from pipeline.progress import Tick, silent
@@ -74,7 +75,7 @@ def hub_card(text: str, record: dict[str, Any], repo: str, license_name: str | N
 def _record(student: Path) -> dict[str, Any]:
     if not student.is_dir():
         raise ModelError(f"{student}: no such student; train one with `pkd-student fit`.")
-    if not (student / RUN_RECORD).is_file() or not any(student.glob("*.safetensors")):
+    if not (student / RUN_RECORD).is_file() or not has_weights(student):
         raise ModelError(
             f"{student}: no finished student (expected {RUN_RECORD} and weights); train one with "
             "`pkd-student fit`."

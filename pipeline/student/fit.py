@@ -200,8 +200,8 @@ def _targets(
     if not others:
         return targets
     logits = [
-        controlled_logits(logits_NK.to(labels_N.device), labels_N, control, params.seed)
-        for logits_NK in other_logits(cache, others, "train")
+        controlled_logits(logits_NK, labels_N, control, params.seed)
+        for logits_NK in other_logits(cache, others, "train", labels_N.device)
     ]
     return several_teachers(targets, logits, params)
 

@@ -88,12 +88,14 @@ def parse_weights(text: str | None, teachers: int) -> tuple[float, ...]:
     return tuple(weight / sum(weights) for weight in weights)
 
 
-def other_logits(first: TeacherCache, others: Sequence[TeacherCache], split: str) -> list[Tensor]:
-    """(N, K) logits of each other cache in the row order of the first."""
+def other_logits(
+    first: TeacherCache, others: Sequence[TeacherCache], split: str, device: torch.device
+) -> list[Tensor]:
+    """(N, K) logits of each other cache in the row order of the first, on `device`."""
     found = []
     for other in others:
         rows_N = matching_rows(first, other, split)
-        found.append(torch.from_numpy(other.logits(split))[rows_N])
+        found.append(torch.from_numpy(other.logits(split))[rows_N].to(device))
     return found
 
 
@@ -114,7 +116,7 @@ def averaged(
         weights: A numbers that sum to 1.
         temperature: T of the distillation.
     """
-    logits_ANK = torch.stack([targets.logits_NK, *(o.to(targets.logits_NK) for o in others)])
+    logits_ANK = torch.stack([targets.logits_NK, *others])
     weight_A11 = torch.tensor(weights).to(logits_ANK)[:, None, None]
     mean_NK = (weight_A11 * logits_ANK).sum(0)
     if logits_ANK.shape[-1] == 1:
@@ -155,9 +157,7 @@ def several_teachers(
     targets: CachedTargets, others: Sequence[Tensor], params: Any
 ) -> CachedTargets | DrawnTargets:
     """Combine teachers as `params.teachers` says: averaged, or drawn."""
-    device = targets.logits_NK.device
     weights = parse_weights(params.cache_weights, 1 + len(others))
-    moved = [logits.to(device) for logits in others]
     if params.teachers == "drawn":
-        return DrawnTargets(targets, moved, weights, params.seed)
-    return averaged(targets, moved, weights, params.temperature)
+        return DrawnTargets(targets, others, weights, params.seed)
+    return averaged(targets, others, weights, params.temperature)

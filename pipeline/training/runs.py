@@ -15,7 +15,7 @@ import torch
 
 from pipeline.digests import digest_json
 from pipeline.errors import OutputExistsError
-from pipeline.existing import must_build
+from pipeline.existing import has_weights, must_build
 from pipeline.files import partial_path, publish, read_json, write_json
 from pipeline.locks import locked
 from pipeline.models.sizes import parameter_counts
@@ -62,7 +62,7 @@ def finished_record(
     """
     if must_build(out, record_name, {"identity": identity}, overwrite=overwrite):
         return None
-    return dict(read_json(out / record_name)) if any(out.glob("*.safetensors")) else None
+    return dict(read_json(out / record_name)) if has_weights(out) else None
 
 
 @contextmanager

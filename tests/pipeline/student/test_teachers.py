@@ -49,7 +49,7 @@ def test_rows_are_joined_by_content_not_by_place(world: World, tmp_path: Path) -
     rows = matching_rows(first, other, "train")
     texts = [cache.examples("train")["input_ids"].to_pylist() for cache in (first, other)]
     assert [texts[1][row] for row in rows] == texts[0]
-    (logits,) = other_logits(first, [other], "train")
+    (logits,) = other_logits(first, [other], "train", torch.device("cpu"))
     # the same teacher: the same outputs, up to batches of other shapes
     np.testing.assert_allclose(logits.numpy(), first.logits("train"), atol=5e-6)
 
