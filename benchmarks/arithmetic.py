@@ -21,7 +21,7 @@ from benchmarks.turns import in_turn
 from pipeline import machine
 from pipeline.batches import spread_rows, token_budget_batches
 from pipeline.devices import autocast
-from pipeline.models.last_block import last_block_at_cls
+from pipeline.models.running import as_run
 from pipeline.params import CacheParams
 from pipeline.timing import seconds_of
 
@@ -75,7 +75,7 @@ def _stage_one(teacher: Shape, setting: Setting) -> dict[str, Any]:
 
     @torch.inference_mode()
     def run() -> None:
-        with last_block_at_cls(model), autocast(setting.device, setting.precision):
+        with as_run(model, setting.device), autocast(setting.device, setting.precision):
             for each in inputs:
                 model(**each, output_hidden_states=True)
 

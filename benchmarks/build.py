@@ -18,7 +18,7 @@ from benchmarks.summary import summary
 from benchmarks.world import TASK, World, make_world
 from pipeline import machine
 from pipeline.batches import Rows, token_budget_batches
-from pipeline.models.last_block import last_block_at_cls
+from pipeline.models.running import as_run
 from pipeline.params import CacheParams
 from pipeline.teacher.forward import Teacher, load_teacher
 from pipeline.timing import Rounds, seconds_of, take_turns
@@ -90,7 +90,7 @@ def _bare(teacher: Teacher, rows: Rows, *, at_cls: bool) -> float:
     """
     layers = tuple(range(1, teacher.layers + 1))
     start = time.perf_counter()
-    with last_block_at_cls(teacher.model) if at_cls else nullcontext():
+    with as_run(teacher.model, teacher.device) if at_cls else nullcontext():
         for batch, longest in _batches(rows):
             teacher(rows.batch(batch.to(teacher.device), longest), layers)
     if teacher.device.type == "cuda":

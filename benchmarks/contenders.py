@@ -23,7 +23,7 @@ from benchmarks.turns import Loop
 from pipeline.batches import Rows, training_batches
 from pipeline.losses import Objective
 from pipeline.models.last_block import last_block_at_cls
-from pipeline.models.packing import as_trained
+from pipeline.models.running import as_trained
 from pipeline.params import StudentParams
 from pipeline.strategies import make_strategy
 from pipeline.strategies.base import Shapes, Strategy

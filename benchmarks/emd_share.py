@@ -21,7 +21,7 @@ import torch
 from benchmarks.lengths import all_lengths, rows_of
 from pipeline.batches import Rows, training_batches
 from pipeline.devices import autocast, pick_precision
-from pipeline.models.packing import as_trained
+from pipeline.models.running import as_trained
 from pipeline.params import StudentParams
 from pipeline.strategies import make_strategy
 from pipeline.strategies.base import Matched, Shapes

@@ -202,6 +202,14 @@ def sorted_batches(lengths_N: Tensor, batch_size: int) -> list[Tensor]:
     return list(lengths_N.argsort(descending=True, stable=True).split(batch_size))
 
 
+def on_device(batches: Sequence[Tensor], device: torch.device) -> Sequence[Tensor]:
+    """The row numbers of batches, in one transfer for all of them."""
+    if not batches:
+        return ()
+    together = torch.cat(list(batches)).to(device)
+    return torch.split(together, [len(batch) for batch in batches])
+
+
 BATCH_COST = 64
 """Tokens that a batch of the teacher costs beside its own: few, so there is little padding."""
 

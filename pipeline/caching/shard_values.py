@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pipeline.batches import Rows
-from pipeline.models.last_block import last_block_at_cls
+from pipeline.models.running import as_run
 from pipeline.store.shards import Layout, ShardFiles
 from pipeline.store.stored import Stored, empty_stored, encode_cls
 from pipeline.teacher.forward import Teacher, run_rows
@@ -146,7 +146,7 @@ class ShardValues:
         compute, reuse = self._computed_rows(split, shard)
         known, start = self._splits[split], self._rows_of(split, shard).start
         teacher, layers = self.teacher, self.layout.layers
-        with last_block_at_cls(teacher.model):
+        with as_run(teacher.model, teacher.device):
             logits, cls_RLH = run_rows(
                 teacher, known.rows, compute, layers, self.batch_tokens, on_batch, only
             )

@@ -21,8 +21,8 @@ from torch import Tensor
 from pipeline.models import sharing
 
 FAMILIES = (*sharing.FAMILIES, "distilbert")
-PACKED = "pkd_packed"  # name of `pipeline.models.packing`'s attention
-ATTENTIONS = ("sdpa", PACKED)
+OWN = "pkd"  # name of `pipeline.models.attention`'s
+ATTENTIONS = ("sdpa", OWN)
 
 
 @contextmanager

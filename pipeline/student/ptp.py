@@ -21,7 +21,7 @@ from torch import Tensor
 from pipeline.batches import UNLABELLED_CLASS, Rows
 from pipeline.errors import ParamsError
 from pipeline.losses import hard_label_loss
-from pipeline.models.packing import as_trained
+from pipeline.models.running import as_trained
 from pipeline.params import StudentParams
 from pipeline.store.manifest import Manifest
 from pipeline.store.reader import TeacherCache

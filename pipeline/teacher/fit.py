@@ -19,7 +19,7 @@ from pipeline.models.encode import encode
 from pipeline.models.identity import identify_init
 from pipeline.models.inputs import require_length
 from pipeline.models.load import build_classifier, load_classifier, load_config, load_tokenizer
-from pipeline.models.packing import as_trained
+from pipeline.models.running import as_trained
 from pipeline.models.trained import DEFAULT_MAX_LENGTH, TEACHER_RECORD, read_teacher_record
 from pipeline.params import TeacherParams
 from pipeline.tasks import Task

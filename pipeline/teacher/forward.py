@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.batches import Rows, token_budget_batches
+from pipeline.batches import Rows, on_device, token_budget_batches
 from pipeline.devices import autocast
 from pipeline.models.hidden_states import cls_states
 from pipeline.models.load import load_classifier, load_tokenizer
@@ -47,12 +48,16 @@ class Teacher:
         """Width of a hidden state."""
         return int(self.model.config.hidden_size)
 
+    @cached_property
+    def _order_K(self) -> Tensor:  # a list would travel to the device with every batch
+        return torch.tensor(self.output_order, device=self.device)
+
     @torch.inference_mode()
     def __call__(self, inputs: dict[str, Any], layers: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Logits in the task's order and [CLS] of `layers`: (B, K) and (B, L, H) float32."""
         with autocast(self.device, self.compute):
             output = self.model(**inputs, output_hidden_states=True)
-        logits_BK = output.logits.float()[:, list(self.output_order)]
+        logits_BK = output.logits.float()[:, self._order_K]
         return logits_BK, cls_states(output.hidden_states, layers).float()
 
 
@@ -101,13 +106,17 @@ def run_rows(
         NaN in rows that were left out.
     """
     lengths: list[int] = rows.lengths_N.cpu()[torch.as_tensor(chosen, dtype=torch.int64)].tolist()
-    index = torch.as_tensor(chosen, dtype=torch.int64, device=rows.ids_T.device)
     found = _Found(len(lengths), len(teacher.output_order), len(layers), teacher.hidden_size)
-    for batch in token_budget_batches(lengths, batch_tokens):
-        if only is not None and only.isdisjoint(chosen[row] for row in batch):
-            continue
-        longest = max(lengths[row] for row in batch)
-        inputs = rows.batch(index[batch], longest)
+    batches = [
+        batch
+        for batch in token_budget_batches(lengths, batch_tokens)
+        if only is None or not only.isdisjoint(chosen[row] for row in batch)
+    ]
+    there = on_device(
+        [torch.tensor([chosen[row] for row in batch]) for batch in batches], rows.ids_T.device
+    )
+    for batch, rows_B in zip(batches, there, strict=True):
+        inputs = rows.batch(rows_B, max(lengths[row] for row in batch))
         inputs = {name: tensor.to(teacher.device) for name, tensor in inputs.items()}
         found.add(batch, *teacher(inputs, layers))
         if on_batch:

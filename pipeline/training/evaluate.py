@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pipeline import metrics
-from pipeline.batches import Rows, sorted_batches
-from pipeline.models.last_block import last_block_at_cls
+from pipeline.batches import Rows, on_device, sorted_batches
+from pipeline.models.running import as_run
 from pipeline.tasks import Task
 from pipeline.workers import Workers
 
@@ -39,13 +40,17 @@ def predict(
     model.eval()
     lengths = rows.lengths_N.cpu()
     logits = np.zeros((len(rows), model.config.num_labels), np.float32)
-    with last_block_at_cls(model):
-        for batch in sorted_batches(lengths, batch_size)[workers.index :: workers.count]:
-            inputs = rows.batch(batch.to(rows.ids_T.device), int(lengths[batch[0]]))
-            logits[batch.numpy()] = model(**inputs).logits.float().cpu().numpy()
+    batches = sorted_batches(lengths, batch_size)[workers.index :: workers.count]
+    found: list[Tensor] = []  # stays on the device, which never waits
+    with as_run(model, rows.ids_T.device):
+        for batch, rows_B in zip(batches, on_device(batches, rows.ids_T.device), strict=True):
+            inputs = rows.batch(rows_B, int(lengths[batch[0]]))
+            found.append(model(**inputs).logits.float())
             if on_batch:
                 on_batch(len(batch))
     model.train(was_training)
+    if found:
+        logits[torch.cat(batches).numpy()] = torch.cat(found).cpu().numpy()
     if workers.count > 1:
         together = workers.sum(torch.from_numpy(logits).to(rows.ids_T.device))
         logits = together.cpu().numpy()

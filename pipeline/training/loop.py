@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.batches import Rows, training_batches
+from pipeline.batches import Rows, on_device, training_batches
 from pipeline.devices import autocast, pick_precision
 from pipeline.errors import TrainingError
 from pipeline.models.inputs import first_position
@@ -68,7 +68,7 @@ def train(
     """Train `model` in place and leave it with the weights of its best epoch, or its last.
 
     Args:
-        model: a `transformers` classifier, within `pipeline.models.packing.as_trained`.
+        model: a `transformers` classifier, within `pipeline.models.running.as_trained`.
         rows: training rows, on `device`.
         terms: one forward pass and its weighted losses; their sum is minimised. A module's own
             parameters are trained too, its state is part of checkpoints, its `start_epoch` is
@@ -115,8 +115,8 @@ def train(
         if start_epoch := getattr(terms, "start_epoch", None):
             start_epoch(epoch)
         batches = training_batches(lengths, settings.batch_size, settings.seed, epoch)
-        order = usable[torch.cat(batches)].to(device)  # one transfer an epoch
-        for batch, rows_B in zip(batches, order.split([len(b) for b in batches]), strict=True):
+        there = on_device([usable[batch] for batch in batches], device)
+        for batch, rows_B in zip(batches, there, strict=True):
             if prefetch:
                 prefetch(shares.of(usable[batch]))
             here_B = shares.of(rows_B)

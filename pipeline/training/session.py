@@ -13,7 +13,7 @@ import torch
 from pipeline.batches import Rows
 from pipeline.devices import pick_precision
 from pipeline.files import naming_full_disk, write_json
-from pipeline.models.packing import as_trained
+from pipeline.models.running import as_trained
 from pipeline.models.sharing import unshared
 from pipeline.params import FitParams
 from pipeline.tasks import Task

@@ -1,4 +1,4 @@
-"""pytest tests/pipeline/models/test_packing.py
+"""pytest tests/pipeline/models/test_attention.py
 
 Shapes: B rows, T tokens of all of them, A heads, D size of a head.
 """
@@ -17,10 +17,11 @@ from torch import Tensor
 
 from pipeline.batches import Rows, starts_of
 from pipeline.errors import ModelError, ParamsError
+from pipeline.models.attention import attend
 from pipeline.models.hidden_states import cls_states
 from pipeline.models.inputs import first_position
 from pipeline.models.load import build_classifier, load_classifier
-from pipeline.models.packing import as_trained, packed_attention, require_packable
+from pipeline.models.running import as_trained, require_packable
 from pipeline.models.sharing import share_layers
 from pipeline.params import StudentParams
 from pipeline.student.fit import fit_student
@@ -116,7 +117,7 @@ def test_attention_is_that_of_a_block_diagonal_mask() -> None:
     scores_ATT = query[0] @ key[0].transpose(1, 2) * 0.3
     scores_ATT = scores_ATT.masked_fill(row_T[:, None] != row_T, -torch.inf)
     expected_ATD = scores_ATT.softmax(-1) @ value[0]
-    found, _ = packed_attention(
+    found, _ = attend(
         None, query, key, value, None, scaling=0.3, cu_seq_lens_q=ends, cu_seq_lens_k=ends,
         max_length_q=4, max_length_k=4,
     )  # fmt: skip
@@ -169,7 +170,7 @@ def test_a_student_is_the_same_packed_or_padded(world: World, tmp_path: Path) ->
 def test_it_makes_no_other_run_and_leaves_no_trace(world: World, tmp_path: Path) -> None:
     params = replace(STUDENT, init=str(world.encoder), dropout=0.0, packed=True)
     out, _ = fit_student(cache_path=world.cache, out=tmp_path / "s", params=params, sources={})
-    assert "pkd_packed" not in (out / "config.json").read_text("utf-8")
+    assert "_attn_implementation" not in (out / "config.json").read_text("utf-8")
     _, record = fit_student(
         cache_path=world.cache, out=tmp_path / "s", params=replace(params, packed=False), sources={}
     )
