@@ -139,7 +139,7 @@ def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
         **kept,
         "init": str(init.get("digest")) if isinstance(init, Mapping) else None,
         "teacher": text(mapping(record, "teacher"), "digest"),
-        "other_teachers": record.get("other_teachers") or None,
+        "other_teachers": _others(record.get("other_teachers")) or None,
         # no cache_id: it is another one where the same rows hold more layers
         "cache_dtype": mapping(record, "cache").get("dtype"),
         "max_length": record.get("max_length"),
@@ -148,6 +148,13 @@ def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
         "labelled_rows": record.get("labelled_rows"),
         "layer_map": None if record.get("strategy") in MADE_MAPS else record.get("layer_map"),
     }
+
+
+def _others(teachers: Any) -> list[str]:
+    """Name and digest of each further teacher: two may have one name."""
+    if not all(isinstance(each, Mapping) for each in teachers or []):
+        raise DataError(f"`other_teachers` is {teachers!r}, not names and digests")
+    return [f"{text(each, 'name')} {text(each, 'digest')[:8]}" for each in teachers or []]
 
 
 def _whole_pass(record: Mapping[str, Any]) -> float:

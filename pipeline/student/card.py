@@ -133,10 +133,10 @@ def _pretraining(found: dict[str, Any] | None) -> list[str]:
 
 def _other_teachers(record: dict[str, Any]) -> list[str]:
     """The teachers besides the first; [] without any."""
-    if not (names := record["other_teachers"]):
+    if not (teachers := record["other_teachers"]):
         return []
-    digests = record["identity"]["other_caches"]
-    each = (f"`{name}` (cache `{key[:16]}`)" for name, key in zip(names, digests, strict=True))
+    pairs = zip(teachers, record["identity"]["other_caches"], strict=True)
+    each = (f"`{teacher['name']}` (cache `{key[:16]}`)" for teacher, key in pairs)
     weights = record["params"]["cache_weights"]
     return [
         f"* Further teachers: {', '.join(each)}. Of all teachers' logits",

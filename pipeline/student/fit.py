@@ -142,13 +142,17 @@ def fit_student(
         | {"name": out.name, "parameters_expanded": expanded_parameters(model)}
         | {"probes": choice.to_dict() if choice else None}
         | {"chance": _chance(recipe.task, next(iter(splits.values())))}
-        | {"other_teachers": [each.manifest.teacher["name"] for each in more]},
+        | {"other_teachers": [_named(each.manifest.teacher) for each in more]},
         before=before,
         more_files=partial(save_validation_logits, model, splits, ids, params.eval_batch_size),
         card=student_card,
         workers=workers,
     )
     return out, run_session(session, resume=resume, on_step=on_step)
+
+
+def _named(teacher: dict[str, Any]) -> dict[str, Any]:
+    return {key: teacher[key] for key in ("name", "digest")}
 
 
 def _chance(task: Task, rows: Rows) -> dict[str, Any]:

@@ -113,8 +113,8 @@ def test_students_of_two_teachers_are_two_rows(prototype: Shelf) -> None:
     ("changes", "variants"),
     [
         (
-            {"other_teachers": ["large", "xl"]},
-            ["other_teachers=large xl", "other_teachers=null"],
+            {"other_teachers": [{"name": "large", "digest": "a" * 64}]},
+            ["other_teachers=large aaaaaaaa", "other_teachers=null"],
         ),
         ({"max_length": 64}, ["max_length=128", "max_length=64"]),
     ],
@@ -129,6 +129,15 @@ def test_students_of_more_teachers_or_of_other_lengths_are_no_seeds(
     assert groups[0].label == f"skip ({variants[0]})"
     (one,) = group_runs([run(prototype, seed=seed, **alike | changes) for seed in (0, 1)])
     assert (one.variant, one.score.n) == ("", 2)
+
+
+def test_further_teachers_of_one_name_are_told_apart(prototype: Shelf) -> None:
+    runs = [
+        run(prototype, other_teachers=[{"name": "large", "digest": each * 64}]) for each in "ab"
+    ]
+    assert [g.variant for g in group_runs(runs)] == [
+        "other_teachers=large aaaaaaaa", "other_teachers=large bbbbbbbb",
+    ]  # fmt: skip
 
 
 def test_students_of_caches_of_two_types_are_no_seeds_but_those_of_more_layers_are(

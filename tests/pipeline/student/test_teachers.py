@@ -191,7 +191,8 @@ def test_a_student_of_two_teachers_through_the_command(
     found = CliRunner().invoke(cli, options)
     assert found.exit_code == 0, found.output
     record = json.loads((tmp_path / "s" / "run.json").read_text())
-    assert record["other_teachers"] == ["rte"]
+    teacher = second.manifest.teacher["digest"]
+    assert record["other_teachers"] == [{"name": "rte", "digest": teacher}]
     digest = second.manifest.content_digest
     assert record["identity"]["other_caches"] == [digest]
     card = " ".join((tmp_path / "s" / "README.md").read_text().split())
