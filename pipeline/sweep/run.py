@@ -12,6 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+
 from pipeline.devices import pick_device
 from pipeline.errors import ParamsError, TrainingError
 from pipeline.files import write_json
@@ -67,7 +69,8 @@ def run_sweep(
         out: where the students go, a folder each.
         sampler: grid, tpe or random.
         trials: how many points a sampler draws.
-        workers: processes on this machine; None = one for each core, or 4 on a GPU.
+        workers: processes on this machine; None = one for each core, or 4 for each GPU. They take
+            the GPUs in turn, unless `base` names one.
         storage: URL of an Optuna storage; None = a SQLite file below `data/sweeps`.
         overwrite: replace students of other parameters that are in the way, and a sweep of this
             name of something else.
@@ -109,7 +112,8 @@ def run_sweep(
         if finished < (len(points) or trials or 0):
             splits = ("train", *task.validation_splits)
             resident = ResidentCache.load(cache, Path(folder), layers, splits)
-            count = _worker_count(workers, base, len(points) or trials or 1)
+            gpus = gpus_of(base.device)
+            count = _worker_count(workers, base, len(gpus), len(points) or trials or 1)
             job = Job(
                 cache=resident,
                 plan=plan,
@@ -120,7 +124,7 @@ def run_sweep(
                 threads=_threads(base, count),
                 alone=storage is None,
             )
-            _run_workers(job, count, study, on_change)
+            _run_workers(job, count, gpus, study, on_change)
         result = result_of(study, plan, task, time.monotonic() - start)
     write_json(Path("data/metrics") / f"sweep-{name}.json", result)
     return result
@@ -140,10 +144,23 @@ def _layers_of(cache: TeacherCache, runs: Sequence[StudentParams], space: Space)
     return tuple(sorted(found))
 
 
-def _worker_count(workers: int | None, base: StudentParams, most: int) -> int:
+def gpus_of(device: str) -> tuple[str, ...]:
+    """GPUs for workers to take in turn, as CUDA_VISIBLE_DEVICES names them.
+
+    Args:
+        device: `auto`, `cuda` and so on; of one that is named, or a CPU, there are none to choose.
+    """
+    if device not in ("auto", "cuda") or pick_device(device).type != "cuda":
+        return ()
+    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
+        return tuple(visible.split(","))
+    return tuple(str(index) for index in range(torch.cuda.device_count()))
+
+
+def _worker_count(workers: int | None, base: StudentParams, gpus: int, most: int) -> int:
     if workers is None:
-        on_gpu = pick_device(base.device).type != "cpu"
-        workers = GPU_WORKERS if on_gpu else len(os.sched_getaffinity(0))
+        on_cpu = pick_device(base.device).type == "cpu"
+        workers = len(os.sched_getaffinity(0)) if on_cpu else GPU_WORKERS * max(1, gpus)
     return max(1, min(workers, most))
 
 
@@ -155,14 +172,22 @@ def _threads(base: StudentParams, workers: int) -> int | None:
 
 
 def _run_workers(
-    job: Job, count: int, study: Any, on_change: Callable[[list[TrialState]], None]
+    job: Job,
+    count: int,
+    gpus: Sequence[str],
+    study: Any,
+    on_change: Callable[[list[TrialState]], None],
 ) -> None:
     if count == 1:
         work(job, lambda: on_change(trial_states(study)))
         return
     context = get_context("spawn")  # a fork would share locks of libraries, and no GPU
     processes = [
-        context.Process(target=work_apart, args=(job, index), name=f"pkd-sweep-{index}")
+        context.Process(
+            target=work_apart,
+            args=(job, index, gpus[index % len(gpus)] if gpus else None),
+            name=f"pkd-sweep-{index}",
+        )
         for index in range(count)
     ]
     for process in processes:

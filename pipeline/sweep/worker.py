@@ -42,11 +42,18 @@ class Job:
     """No other command works on the study."""
 
 
-def work_apart(job: Job, index: int) -> None:
+def work_apart(job: Job, index: int, gpu: str | None = None) -> None:
     """What a worker process does. It ends with the command that started it.
 
     One that outlived a killed command would train what the next command trains too.
+
+    Args:
+        job: see there.
+        index: of the worker.
+        gpu: the only one that it is to see, as CUDA_VISIBLE_DEVICES names it; None = all.
     """
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # CUDA reads it when it is first used
     Thread(target=_end_with_parent, daemon=True).start()
     place = Path("data/sweeps") / job.plan.name
     try:

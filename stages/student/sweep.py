@@ -41,7 +41,7 @@ from stages.student.sweep_table import sweep_table
 )
 @click.option("--trials", type=click.IntRange(min=1), help="Students of tpe and random.")
 @click.option(
-    "--workers", type=click.IntRange(min=1), help="Processes. [default: one a core; 4 on a GPU]"
+    "--workers", type=click.IntRange(min=1), help="Processes. [default: one a core; 4 a GPU]"
 )
 @click.option("--storage", help="An Optuna storage that machines share, such as postgresql://...")
 @with_params("student")
