@@ -13,6 +13,7 @@ from benchmarks.setting import Setting
 PARTS = {
     "padding": "benchmarks.padding:measure_padding",
     "startup": "benchmarks.startup:measure_startup",
+    "first-step": "benchmarks.first_step:measure_first_step",
     "loading": "benchmarks.build:measure_loading",
     "steps": "benchmarks.steps:measure_steps",
     "shares": "benchmarks.shares:measure_shares",

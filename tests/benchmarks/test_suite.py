@@ -16,9 +16,10 @@ import torch
 from benchmarks.arithmetic import measure_arithmetic, operations_of_steps
 from benchmarks.build import LOADED, measure_build, measure_loading
 from benchmarks.contenders import WAYS, Ring, spread_lengths
+from benchmarks.first_step import measure_first_step, seconds_until
 from benchmarks.lengths import GLUE, all_lengths, histogram, rows_of
 from benchmarks.padding import padded_share, padding_of, stage_one
-from benchmarks.page import BUILDS
+from benchmarks.page import BUILDS, FIRST_STEPS
 from benchmarks.parts import PARTS, usual_parts
 from benchmarks.setting import Setting
 from benchmarks.shapes import Shape
@@ -220,6 +221,14 @@ def test_start_up_is_measured_of_installed_commands() -> None:
     found = measure_startup(QUICK)["contenders"]
     assert {"pkd-data --help", "pkd-data prepare --help", INFO} <= set(found)
     assert all(each["processor"] > 0 for each in found.values())
+
+
+def test_the_first_step_is_waited_for(tmp_path: Path) -> None:
+    found = measure_first_step(QUICK)["contenders"]
+    assert set(found) == set(FIRST_STEPS)
+    assert all(each["median"] > 0.5 for each in found.values())  # an import of torch alone
+    with pytest.raises(RuntimeError, match="no first step\nit broke"):
+        seconds_until(["python", "-c", "exit('it broke')"], tmp_path, lambda: False)
 
 
 @pytest.mark.soak_only

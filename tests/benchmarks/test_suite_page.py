@@ -167,6 +167,16 @@ def test_the_page_says_what_was_reached() -> None:
     assert all(re.search(r"reached|not measured", row) for row in rows)
 
 
+def test_first_steps_stand_side_by_side() -> None:
+    found = {
+        "rows": 2490, "student": "bert-base shape, 3 layers of 768",
+        "contenders": {"fit": summary([9.0, 7.0]), "script": summary([5.0])},
+    }  # fmt: skip
+    text = SECTIONS["first-step"](found)
+    assert "| `pkd-student fit` | 8.00 | 7.50 - 8.50 | 2 |" in text
+    assert "| a bare script of `transformers` | 5.00 | 5.00 - 5.00 | 1 |" in text
+
+
 def test_a_grid_says_how_many_single_students_stand_for_it() -> None:
     found = {
         "students": 12, "student": "3 layers", "rows": {"train": 2490, "dev": 277}, "epochs": 3,
