@@ -2,7 +2,7 @@
 
     make bench        or: python -m benchmarks --device cuda --out docs/benchmarks/gpu.json
 
-On a processor it takes 20 to 30 minutes; the sweep, which `make bench-sweep` runs there apart,
+On a processor it takes half an hour; the sweep, which `make bench-sweep` runs there apart,
 most of an hour. TextBrewer's rows need
 `pip install --no-deps textbrewer==0.2.1.post1 tensorboardX protobuf`.
 """

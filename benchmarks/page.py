@@ -284,7 +284,7 @@ def _first_step(found: dict[str, Any]) -> str:
         "### From a command's start to its first step\n\nUntil the first training step is done: "
         f"imports, model ({found['student']}, cut from a deeper one), {found['rows']:,} rows, and "
         "for `fit` the cache, its digests, its log. The script is the least that fine-tunes: it "
-        "reads and tokenizes the 32 rows of one step.\n\n"
+        f"reads and tokenizes the rows of one step. Both have {found['batch_size']} in a batch.\n\n"
         + table(["", "seconds", "q1 - q3", "times"], rows)
     )
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.store.format import CLS, ITEM_BYTES, METADATA
-from pipeline.store.manifest import Manifest
+
+if TYPE_CHECKING:  # a command's --help needs no manifest
+    from pipeline.store.manifest import Manifest
 
 
 def derive(manifest: Manifest) -> dict[str, Any]:

@@ -169,7 +169,7 @@ def test_the_page_says_what_was_reached() -> None:
 
 def test_first_steps_stand_side_by_side() -> None:
     found = {
-        "rows": 2490, "student": "bert-base shape, 3 layers of 768",
+        "rows": 2490, "batch_size": 4, "student": "bert-base shape, 3 layers of 768",
         "contenders": {"fit": summary([9.0, 7.0]), "script": summary([5.0])},
     }  # fmt: skip
     text = SECTIONS["first-step"](found)
