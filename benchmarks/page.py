@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.contenders import WAYS
 from benchmarks.memory import CONTENDERS
+from benchmarks.repeated import AGAIN, PASS, REST
 from benchmarks.shares import PIECES, TEACHER
 from benchmarks.summary import ratio
 from benchmarks.targets import TARGETS, Parts, memory_ratio, step_ratio
@@ -15,7 +16,9 @@ from pipeline.files import read_json
 
 DOCS = Path(__file__).parent.parent / "docs"
 FOLDER, PAGE = DOCS / "benchmarks", DOCS / "benchmarks.md"
-CLOCKS = {"perf_counter": "wall time", "process_time": "processor time"}
+CLOCKS = {"perf_counter": "wall time"} | dict.fromkeys(
+    ("process_time", "thread_time"), "processor time"
+)
 TASKS = {"rte": "RTE", "mrpc": "MRPC", "sst2": "SST-2", "cola": "CoLA"}
 
 HEAD = Path(__file__).with_name("page_head.md").read_text("utf-8")
@@ -271,6 +274,43 @@ def _startup(found: dict[str, Any]) -> str:
     return "### Start-up\n\n" + table(head, rows)
 
 
+def _floor(found: dict[str, Any]) -> str:
+    rows = []
+    for number, sitting in enumerate(found["sittings"], start=1):
+        ours, plain = (sum(sitting[way]) for way in ("cache-skip", "finetune-cls"))
+        rows.append([str(number), *(f"{each:.2f}" for each in (plain, ours)), _times(ours / plain)])
+    steps = len(found["sittings"][0]["cache-skip"])
+    return (
+        "### A step against the same step\n\nFine-tuning and the cache (skip), both with the last "
+        f"block at [CLS] alone; {TASKS[found['task']]}, {found['student']}, batch "
+        f"{found['batch_size']}, {found['precision']}, {CLOCKS[found['clock']]}, {steps} steps "
+        "each, and then all models made anew: where they lie in memory makes one of them faster by "
+        f"some percent for as long as they are there. Load {found['load']:.2f}.\n\n"
+        + table(["", "fine-tuning, s", "from the cache, s", ""], rows)
+    )
+
+
+BUILD_PIECES = {
+    PASS: "the teacher's pass", AGAIN: "64 rows of each split again, for the error",
+    "load": "the teacher is loaded", "tokens": "rows are read, tokenized and written",
+    "encode": "[CLS] in the stored type", REST: "all else",
+}  # fmt: skip
+
+
+def _build_pieces(found: dict[str, Any]) -> str:
+    total = found["total"]
+    rows = [
+        [text, f"{found['pieces'][name]:.2f}", f"{found['pieces'][name] / total:.1%}"]
+        for name, text in BUILD_PIECES.items()
+    ]
+    return (
+        f"### Where a build's time goes\n\n{sum(found['rows'].values()):,} rows of SST-2's "
+        f"lengths, {found['teacher']}, float32; {CLOCKS[found['clock']]} of one build, without "
+        f"that of the thread which writes meanwhile. Load {found['load']:.2f}.\n\n"
+        + table(["", "seconds", "share"], [*rows, ["whole build", f"{total:.2f}", "100.0%"]])
+    )
+
+
 FIRST_STEPS = {"fit": "`pkd-student fit`", "script": "a bare script of `transformers`"}
 
 
@@ -292,7 +332,7 @@ def _first_step(found: dict[str, Any]) -> str:
 SECTIONS: dict[str, Callable[[Any], str]] = {
     "steps": _steps, "shares": _shares, "arithmetic": _arithmetic, "padding": _padding,
     "memory": _memory, "build": _build, "loading": _loading, "sweep": _sweep, "startup": _startup,
-    "first-step": _first_step,
+    "first-step": _first_step, "floor": _floor, "build-pieces": _build_pieces,
 }  # fmt: skip
 
 if __name__ == "__main__":

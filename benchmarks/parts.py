@@ -16,10 +16,12 @@ PARTS = {
     "first-step": "benchmarks.first_step:measure_first_step",
     "loading": "benchmarks.build:measure_loading",
     "steps": "benchmarks.steps:measure_steps",
+    "floor": "benchmarks.repeated:measure_floor",
     "shares": "benchmarks.shares:measure_shares",
     "arithmetic": "benchmarks.arithmetic:measure_arithmetic",
     "memory": "benchmarks.memory:measure_memory",
     "build": "benchmarks.build:measure_build",
+    "build-pieces": "benchmarks.repeated:measure_build_pieces",
     "sweep": "benchmarks.sweep:measure_sweep",
 }
 LONG = ("sweep",)  # on a processor most of an hour

@@ -19,8 +19,9 @@ from benchmarks.contenders import WAYS, Ring, spread_lengths
 from benchmarks.first_step import measure_first_step, seconds_until
 from benchmarks.lengths import GLUE, all_lengths, histogram, rows_of
 from benchmarks.padding import padded_share, padding_of, stage_one
-from benchmarks.page import BUILDS, FIRST_STEPS
+from benchmarks.page import BUILD_PIECES, BUILDS, FIRST_STEPS
 from benchmarks.parts import PARTS, usual_parts
+from benchmarks.repeated import measure_build_pieces, measure_floor
 from benchmarks.setting import Setting
 from benchmarks.shapes import Shape
 from benchmarks.startup import INFO, measure_startup
@@ -221,6 +222,20 @@ def test_start_up_is_measured_of_installed_commands() -> None:
     found = measure_startup(QUICK)["contenders"]
     assert {"pkd-data --help", "pkd-data prepare --help", INFO} <= set(found)
     assert all(each["processor"] > 0 for each in found.values())
+
+
+def test_what_scatters_is_measured_with_models_made_anew() -> None:
+    sittings = measure_floor(QUICK)["sittings"]
+    assert [[len(steps) for steps in each.values()] for each in sittings] == [[2, 2], [2, 2]]
+    assert sittings[0] != sittings[1]
+
+
+def test_the_pieces_of_a_build_are_all_of_it() -> None:
+    found = measure_build_pieces(QUICK)
+    assert set(found["pieces"]) == set(BUILD_PIECES)
+    assert all(seconds > 0 for seconds in found["pieces"].values())
+    assert sum(found["pieces"].values()) == pytest.approx(found["total"])
+    assert found["pieces"]["pass"] > found["pieces"]["encode"]
 
 
 def test_the_first_step_is_waited_for(tmp_path: Path) -> None:
