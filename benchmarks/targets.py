@@ -163,7 +163,7 @@ def starts(info: bool) -> Callable[[Parts], float | None]:
 TARGETS = (
     Target(text="fit from the cache (skip) / plain fine-tuning, same batches, 12 → 3, RTE",
            limit=1.03, of=steps("cache-skip", "finetune", "rte", 12, 3)),
-    Target(text="the same, but both with the last block at [CLS] alone, models made anew",
+    Target(text="the same, both with the last block at [CLS] alone (step against step)",
            part="floor", limit=1.03, of=step_over_step),
     Target(text="live teacher / from the cache (skip), 12 → 3, RTE (arithmetic limit 3.23)",
            limit=2.15, at_least=True, of=steps("live-skip", "cache-skip", "rte", 12, 3)),
@@ -183,7 +183,7 @@ TARGETS = (
            limit=12, at_least=True, of=against_bfloat16),
     Target(text="cache build / bare teacher forward, same batches",
            part="build", limit=1.05, of=built("bare")),
-    Target(text="cache build / its own pass, last block at [CLS] alone, processor time",
+    Target(text="cache build / its own pass (where a build's time goes)",
            part="build-pieces", limit=1.05, of=build_over_pass),
     Target(text="peak memory from the cache / plain fine-tuning, cached layers apart",
            part="memory", limit=1.02, of=memory("finetune")),
