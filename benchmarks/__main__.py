@@ -2,8 +2,8 @@
 
     make bench        or: python -m benchmarks --device cuda --out docs/benchmarks/gpu.json
 
-On a processor it takes half an hour; the sweep, which `make bench-sweep` runs there apart,
-most of an hour. TextBrewer's rows need
+On a processor it takes 40 minutes, and so does the sweep, which `make bench-sweep` runs there
+apart. TextBrewer's rows need
 `pip install --no-deps textbrewer==0.2.1.post1 tensorboardX protobuf`.
 """
 

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,8 @@ def measure_first_step(setting: Setting) -> dict[str, Any]:
         world = make_world(root / "world", "rte", rows, TINY, shape)
         world.build(root / "c.zarr", setting.device)
         starts = {
-            name: partial(start, root, world, setting)
-            for name, start in (("fit", _fit), ("script", _script))
+            "fit": partial(_fit, root, world, setting),
+            "script": partial(_script, root, world, setting),
         }
         setting.tell(f"first step of a student of {shape.cut(LAYERS).text}")
         rounds = Rounds.exactly(WARM_UP + (1 if setting.quick else 5))
@@ -102,12 +103,15 @@ def seconds_until(command: list[str], folder: Path, is_done: Callable[[], bool])
             command, cwd=folder, stdout=output, stderr=output,
             env=os.environ | {"HF_HUB_OFFLINE": "1"}, start_new_session=True,
         )  # fmt: skip
-    while not is_done():
-        failed = process.poll() not in (None, 0)
-        if failed or time.perf_counter() - start > PATIENCE:
-            raise RuntimeError(f"{command[0]}: no first step\n{(folder / 'output').read_text()}")
-        time.sleep(POLL)
-    seconds = time.perf_counter() - start
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    return seconds
+    try:
+        while not is_done():
+            failed = process.poll() not in (None, 0)
+            if failed or time.perf_counter() - start > PATIENCE:
+                told = (folder / "output").read_text("utf-8")
+                raise RuntimeError(f"{command[0]}: no first step\n{told}")
+            time.sleep(POLL)
+        return time.perf_counter() - start
+    finally:
+        with suppress(ProcessLookupError):  # it may have ended by itself
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

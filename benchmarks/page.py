@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.contenders import WAYS
 from benchmarks.memory import CONTENDERS
-from benchmarks.repeated import AGAIN, PASS, REST
+from benchmarks.repeated import AGAIN, FLOOR, PASS, REST
 from benchmarks.shares import PIECES, TEACHER
 from benchmarks.summary import ratio
 from benchmarks.targets import TARGETS, Parts, memory_ratio, step_ratio
@@ -104,6 +104,11 @@ def _targets(of_targets: Collection[str], parts: Parts) -> str:
 def _milliseconds(measured: dict[str, Any]) -> list[str]:
     low, median, high = (1000 * measured[key] for key in ("q1", "median", "q3"))
     return [f"{median:,.1f}", f"{low:,.1f} - {high:,.1f}", str(measured["count"])]
+
+
+def _seconds(measured: dict[str, Any]) -> list[str]:
+    low, median, high = (measured[key] for key in ("q1", "median", "q3"))
+    return [f"{median:.2f}", f"{low:.2f} - {high:.2f}", str(measured["count"])]
 
 
 def _times(value: float | None) -> str:
@@ -221,9 +226,7 @@ def _build(found: dict[str, Any]) -> str:
         if name not in contenders:
             continue
         each, base = contenders[name], contenders["bare-train" if "train" in name else "bare"]
-        spread = f"{each['q1']:.2f} - {each['q3']:.2f}"
-        numbers = [f"{each['median']:.2f}", spread, str(each["count"])]
-        rows.append([text, *numbers, _times(ratio(each, base))])
+        rows.append([text, *_seconds(each), _times(ratio(each, base))])
     head = ["", "seconds", "q1 - q3", "times", "/ bare"]
     count = sum(found["rows"].values())
     return (
@@ -277,9 +280,9 @@ def _startup(found: dict[str, Any]) -> str:
 def _floor(found: dict[str, Any]) -> str:
     rows = []
     for number, sitting in enumerate(found["sittings"], start=1):
-        ours, plain = (sum(sitting[way]) for way in ("cache-skip", "finetune-cls"))
+        plain, ours = (sum(sitting[way]) for way in FLOOR)
         rows.append([str(number), *(f"{each:.2f}" for each in (plain, ours)), _times(ours / plain)])
-    steps = len(found["sittings"][0]["cache-skip"])
+    steps = len(found["sittings"][0][FLOOR[0]])
     return (
         "### A step against the same step\n\nFine-tuning and the cache (skip), both with the last "
         f"block at [CLS] alone; {TASKS[found['task']]}, {found['student']}, batch "
@@ -315,11 +318,7 @@ FIRST_STEPS = {"fit": "`pkd-student fit`", "script": "a bare script of `transfor
 
 
 def _first_step(found: dict[str, Any]) -> str:
-    rows = []
-    for name, text in FIRST_STEPS.items():
-        each = found["contenders"][name]
-        spread = f"{each['q1']:.2f} - {each['q3']:.2f}"
-        rows.append([text, f"{each['median']:.2f}", spread, str(each["count"])])
+    rows = [[text, *_seconds(found["contenders"][name])] for name, text in FIRST_STEPS.items()]
     return (
         "### From a command's start to its first step\n\nUntil the first training step is done: "
         f"imports, model ({found['student']}, cut from a deeper one), {found['rows']:,} rows, and "

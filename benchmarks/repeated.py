@@ -65,7 +65,8 @@ def measure_build_pieces(setting: Setting) -> dict[str, Any]:
         start = clock()
         profile.runcall(world.build, Path(folder) / "c.zarr", setting.device)
         total = clock() - start
-    pieces = {name: _seconds(pstats.Stats(profile), *pair) for name, pair in PIECES.items()}
+    stats = pstats.Stats(profile)
+    pieces = {name: _seconds(stats, *pair) for name, pair in PIECES.items()}
     return {
         "rows": rows, "teacher": teacher.text, "clock": clock.__name__, "load": machine.load(),
         "pieces": pieces | {REST: total - sum(pieces.values())}, "total": total,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -104,30 +103,29 @@ def test_the_pass_of_a_teacher_on_cuda_reads_no_tensor(world: World) -> None:
                 assert cls[row, place] == pytest.approx(expected, abs=1e-5)
 
 
-@contextmanager
-def waits_are_errors() -> Iterator[None]:
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+@pytest.fixture
+def sync_mode() -> Iterator[Callable[[str], None]]:
+    """Sets whether a wait is an error; afterwards it is none."""
+    yield torch.cuda.set_sync_debug_mode
+    torch.cuda.set_sync_debug_mode("default")
 
 
 @needs_gpu
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("strategy", ["kd", "skip"])  # EMD solves on the processor
 def test_steps_on_a_gpu_never_wait(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str, packed: bool
-) -> None:
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    sync_mode: Callable[[str], None], strategy: str, packed: bool,
+) -> None:  # fmt: skip
     """From the first step of an epoch, which is told, to its end."""
     steps: list[int] = []
 
     def told(entry: loop.StepLog) -> None:
         steps.append(entry.step)
-        torch.cuda.set_sync_debug_mode("error")
+        sync_mode("error")
 
     def epoch_means(meter: Any) -> Any:
-        torch.cuda.set_sync_debug_mode("default")
+        sync_mode("default")
         return read(meter)
 
     read = loop._Meter.epoch_means
@@ -137,26 +135,23 @@ def test_steps_on_a_gpu_never_wait(
         STUDENT, init=str(world.encoder), strategy=strategy, device="cuda", precision="bfloat16",
         epochs=1, dropout=0.0, packed=packed,
     )  # fmt: skip
-    try:
-        fit_student(
-            cache_path=world.cache, out=tmp_path / "s", params=params, sources={}, on_step=told
-        )
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    fit_student(cache_path=world.cache, out=tmp_path / "s", params=params, sources={}, on_step=told)
     assert steps == [1]
 
 
 @needs_gpu
-def test_the_pass_of_a_teacher_on_a_gpu_never_waits(world: World) -> None:
+def test_the_pass_of_a_teacher_on_a_gpu_never_waits(
+    world: World, sync_mode: Callable[[str], None]
+) -> None:
+    """From the end of its first batch, which warms up, to that of its last."""
     teacher = load_teacher(str(world.teacher), device=CUDA, compute="bfloat16")
     rows = rows_of(*range(2, 14), types=True).to(CUDA)
     seen: list[int] = []
 
     def on_batch(count: int, _: int) -> None:
         seen.append(count)
-        torch.cuda.set_sync_debug_mode("default" if sum(seen) == len(rows) else "error")
+        sync_mode("default" if sum(seen) == len(rows) else "error")
 
-    with as_run(teacher.model, CUDA), waits_are_errors():
-        torch.cuda.set_sync_debug_mode("default")  # the first batch warms up
+    with as_run(teacher.model, CUDA):
         run_rows(teacher, rows, range(12), (1, 4), batch_tokens=40, on_batch=on_batch)
     assert len(seen) > 2

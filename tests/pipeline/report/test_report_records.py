@@ -68,6 +68,7 @@ def test_mnli_is_scored_on_the_matched_split(shelf: Shelf) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
+        ({"other_teachers": ["large"]}, "`other_teachers` is ['large'], not names and digests"),
         ({"kind": "teacher"}, "run.json is of kind 'teacher', not `student`"),
         ({"format": 2}, "run.json has format 2; this version reads 1"),
         ({"task": ""}, "`task` is '', not text"),
